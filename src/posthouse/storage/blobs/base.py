@@ -1,0 +1,59 @@
+"""The blobs port: immutable bytes under the hash of their content."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Protocol
+
+Key = str
+"""BLAKE2b-256 of the bytes, 64 hex digits."""
+
+
+def key_of(data: bytes) -> Key:
+    return blake2b(data, digest_size=32).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    local: bool
+    """Bytes lie on this machine: a read costs microseconds, not milliseconds."""
+
+
+class Blobs(Protocol):
+    capabilities: Capabilities
+
+    async def put(self, data: bytes) -> Key:
+        """Durable on return (file and directory fsynced; an object store's success).
+        The same bytes twice are stored once.
+
+        :raises StorageUnavailable:
+        """
+        ...
+
+    async def get(self, key: Key) -> bytes:
+        """The whole, checked against its key.
+
+        :raises NotFound: code `blob_not_found`.
+        :raises Corrupt: the bytes do not hash to the key.
+        """
+        ...
+
+    async def get_range(self, key: Key, start: int, length: int) -> bytes:
+        """`length` bytes from `start`, fewer at the end; not checked against the key."""
+        ...
+
+    async def exists(self, key: Key) -> bool: ...
+
+    async def delete(self, key: Key) -> None:
+        """Absent already is fine."""
+        ...
+
+    def keys(self) -> AsyncIterator[Key]:
+        """Every key, in no order; for checks and collection."""
+        ...
+
+    async def ready(self) -> None: ...
+
+    async def close(self) -> None: ...
