@@ -13,15 +13,18 @@ NewMessage = tuple[
 ]
 """A row as submit writes it, in the order of `_COLUMNS`."""
 
+NewSubmission = tuple[str, str, int, str | None, str]
+"""id, tenant_id, created_at, tags, spec."""
+
 _COLUMNS = """id text, rcpt int, tenant_id text, submission_id text, stream_id text, lane int, address text,
     name text, state text, created_at int, due_at int, expires_at int, updated_at int, variables text,
     metadata text, next_at int"""
 _NAMES = ", ".join(column.split()[0] for column in _COLUMNS.split(","))
 
 _INSERT_SUBMISSIONS = """
-INSERT INTO submission (id, tenant_id, created_at, spec)
-SELECT v.id, v.tenant_id, v.created_at, v.spec
-FROM {v(id text, tenant_id text, created_at int, spec text)}
+INSERT INTO submission (id, tenant_id, created_at, tags, spec)
+SELECT v.id, v.tenant_id, v.created_at, v.tags, v.spec
+FROM {v(id text, tenant_id text, created_at int, tags text, spec text)}
 WHERE true ON CONFLICT DO NOTHING"""
 
 _INSERT_MESSAGES = (
@@ -96,7 +99,7 @@ Settlement = tuple[str, int, str, int, int, str | None, int]
 """id, rcpt, state, attempts, at, reply (JSON; None keeps the last), next_at."""
 
 
-async def insert(tx: Tx, submissions: Sequence[tuple[str, str, int, str]], messages: Sequence[NewMessage]) -> None:
+async def insert(tx: Tx, submissions: Sequence[NewSubmission], messages: Sequence[NewMessage]) -> None:
     await tx.each(_INSERT_SUBMISSIONS, submissions)
     await tx.each(_INSERT_MESSAGES, messages)
 
@@ -146,7 +149,7 @@ async def page(
     source = "message m"
     if wanted.tag is not None:
         source += " JOIN submission s ON s.id = m.submission_id"
-        add("s.spec LIKE ${n} ESCAPE '\\'", _tag_pattern(wanted.tag))
+        add("s.tags LIKE ${n} ESCAPE '!'", _tag_pattern(wanted.tag))
     params.append(limit)
     rows = await tx.rows(
         f"SELECT DISTINCT m.id FROM {source} WHERE {' AND '.join(where)} ORDER BY m.id DESC LIMIT ${len(params)}",  # noqa: S608
@@ -161,9 +164,8 @@ def _id_at(at: int) -> str:
 
 
 def _tag_pattern(tag: str) -> str:
-    """Tags are checked to hold no quotes, and stand in the spec as a JSON list."""
-    safe = tag.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    return f'%"tags":[%"{safe}"%'
+    safe = tag.replace("!", "!!").replace("%", "!%").replace("_", "!_")
+    return f"%,{safe},%"
 
 
 _CANCEL = """

@@ -179,6 +179,7 @@ def _ledger() -> None:
         _required("id"),
         _required("tenant_id"),
         _required("created_at", Int),
+        _optional("tags"),  # ",a,b,": each between commas
         _required("spec"),  # JSON, see outbound.spec.Spec; large ones lie in a blob
     )
     # The ledger: one row per recipient; its state is the truth about it.
