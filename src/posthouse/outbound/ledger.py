@@ -38,6 +38,11 @@ FROM {v(id text)} JOIN message m ON m.id = v.id
 WHERE m.state IN ('queued', 'scheduled', 'deferred')
 ORDER BY m.id, m.rcpt"""
 
+_FIRST = """
+SELECT id, rcpt, tenant_id, submission_id, stream_id, lane, address, name, created_at, due_at, expires_at,
+       attempts, variables, next_at, reply IS NOT NULL
+FROM message WHERE id = $1 ORDER BY rcpt LIMIT 1"""
+
 _SPECS = "SELECT id, spec FROM submission WHERE id = ANY($1)"
 
 _SETTLE = """
@@ -51,6 +56,7 @@ RETURNING 1"""
 _VIEW_COLUMNS = """id, rcpt, submission_id, stream_id, lane, address, name, state, created_at, due_at,
     expires_at, updated_at, attempts, reply, next_at, metadata"""
 _GET = f"SELECT {_VIEW_COLUMNS} FROM message WHERE tenant_id = $1 AND id = $2 ORDER BY rcpt"  # noqa: S608
+_GET_MANY = f"SELECT {_VIEW_COLUMNS} FROM message WHERE tenant_id = $1 AND id = ANY($2) ORDER BY id, rcpt"  # noqa: S608
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +129,17 @@ async def settle(tx: Tx, settlements: Sequence[Settlement]) -> int:
 
 async def get(tx: Tx, tenant_id: str, message_id: str) -> list[Line]:
     return [Line(*row) for row in await tx.rows(_GET, tenant_id, message_id)]
+
+
+async def get_many(tx: Tx, tenant_id: str, message_ids: Sequence[str]) -> list[Line]:
+    return [Line(*row) for row in await tx.rows(_GET_MANY, tenant_id, list(message_ids))]
+
+
+async def first(tx: Tx, message_id: str) -> Due:
+    """The first recipient's row, whatever its state, as rendering needs it."""
+    row = await tx.row(_FIRST, message_id)
+    assert row is not None
+    return Due(*row)
 
 
 async def page(

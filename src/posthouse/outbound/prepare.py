@@ -47,17 +47,19 @@ class Specs:
     def missing(self, wanted: set[str]) -> list[str]:
         return [name for name in wanted if name not in self._kept]
 
-    async def add(self, rows: Sequence[tuple[str, str]]) -> None:
-        for name, text in rows:
-            data = text.encode()
-            if data.startswith(specs.ELSEWHERE_MARK):
-                data = await self._blobs.get(specs.decode_elsewhere(data).blob)
-            self._kept[name] = specs.decode(data)
+    async def of(self, wanted: set[str], rows: Sequence[tuple[str, str]]) -> dict[str, Spec]:
+        """The wanted ones, of which `rows` (id, JSON text) are those that were missing."""
+        fresh = {name: await self._read(text.encode()) for name, text in rows}
+        self._kept.update(fresh)
+        found = {name: self._kept[name] for name in wanted}
         while len(self._kept) > _SPECS_KEPT:
             self._kept.popitem(last=False)
+        return found
 
-    def __getitem__(self, name: str) -> Spec:
-        return self._kept[name]
+    async def _read(self, data: bytes) -> Spec:
+        if data.startswith(specs.ELSEWHERE_MARK):
+            data = await self._blobs.get(specs.decode_elsewhere(data).blob)
+        return specs.decode(data)
 
 
 class Prepare:
@@ -86,7 +88,7 @@ class Prepare:
 
         :raises StorageUnavailable: nothing was decided; the jobs come back.
         """
-        dues = await self._load(jobs)
+        dues, found_specs = await self._load(jobs)
         now = self._clock()
         wanted = [due for due in dues if due.next_at <= now < due.expires_at]
         found = await self._locate({_domain(due.address) for due in wanted})
@@ -99,7 +101,7 @@ class Prepare:
         in_hand: list[InHand] = []
         ended: list[asyncio.Future[bool]] = []
         for job in jobs:
-            mail, outcomes = self._sort(job, by_message.get(job.id, []), found, stopped, now)
+            mail, outcomes = self._sort(job, by_message.get(job.id, []), found_specs, found, stopped, now)
             if mail.groups:
                 in_hand.append(mail)
                 mail.open = len(mail.groups)
@@ -109,7 +111,7 @@ class Prepare:
             await asyncio.gather(*ended)
         return in_hand
 
-    async def _load(self, jobs: Sequence[Job]) -> list[Due]:
+    async def _load(self, jobs: Sequence[Job]) -> tuple[list[Due], dict[str, Spec]]:
         ids = [job.id for job in jobs]
 
         async def work(tx: Tx) -> tuple[list[Due], list[tuple[str, str]]]:
@@ -119,8 +121,7 @@ class Prepare:
             return dues, [(row[0], row[1]) for row in rows]
 
         dues, rows = await self._records.read(work)
-        await self._specs.add(rows)
-        return dues
+        return dues, await self._specs.of({due.submission_id for due in dues}, rows)
 
     async def _locate(self, domains: set[str]) -> Mapping[str, Destination | NoDestination]:
         """Domains whose DNS is slow are left out: they are asked for on."""
@@ -136,6 +137,7 @@ class Prepare:
         self,
         job: Job,
         dues: Sequence[Due],
+        found_specs: Mapping[str, Spec],
         found: Mapping[str, Destination | NoDestination],
         stopped: Mapping[tuple[str, str, str], Suppression],
         now: int,
@@ -143,7 +145,7 @@ class Prepare:
         """One message's recipients: into groups by site, or to an outcome of their own."""
         if not dues:
             return InHand(job, _NOTHING), []
-        mail = InHand(job, self._specs[dues[0].submission_id])
+        mail = InHand(job, found_specs[dues[0].submission_id])
         outcomes: list[Outcome] = []
         groups: dict[str, tuple[Site, list[Due]]] = {}
         for due in dues:

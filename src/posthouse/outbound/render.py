@@ -58,6 +58,10 @@ class Render:
         contexts, tasks = await self._tasks([(spec, due)])
         return (await self._pool.render(due.lane, tasks, contexts))[0]
 
+    async def signers(self, tenant_id: str, spec: Spec) -> tuple[SigningKey, ...]:
+        """The keys that sign for the sender's domain now."""
+        return (await self._keys([(tenant_id, _domain(spec))])).get((tenant_id, _domain(spec)), ())
+
     def _outcome(self, mail: InHand, result: bytes | Failure, now: int) -> Rendered | NotRendered:
         if isinstance(result, Failure):
             return NotRendered(mail, result)

@@ -6,7 +6,7 @@ replies into verdicts and has them on disk before that connection goes on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,11 +25,11 @@ from posthouse.outbound.render import NotRendered, Rendered
 from posthouse.outbound.settle import Outcome, Recorder
 from posthouse.outbound.verdict import RetryPolicy, Verdict, of_reply, of_silence
 from posthouse.smtp.reply import Reply
-from posthouse.storage.queue.base import Job
 
 STALE_AFTER = 10 * SECOND
-"""A parcel that waited longer at its site goes back to be checked against the suppression
-list and its state once more (µs)."""
+"""µs: a parcel that waited longer at its site is not sent but looked at anew, so that the
+suppression check is never older than this, and a process that was stopped past its leases
+(SIGSTOP, a suspended machine) sends nothing that another has taken over."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -44,11 +44,9 @@ class _Group:
 
 
 class Send:
-    def __init__(self, recorder: Recorder, retry: RetryPolicy, lease_end: Callable[[Job], int], clock: Clock) -> None:
-        """:param lease_end: of a job held, as of now (µs): past it somebody else may send it."""
+    def __init__(self, recorder: Recorder, retry: RetryPolicy, clock: Clock) -> None:
         self._recorder = recorder
         self._retry = retry
-        self._lease_end = lease_end
         self._clock = clock
 
     def __call__(self, batch: Sequence[Rendered | NotRendered]) -> None:
