@@ -98,17 +98,17 @@ def custom(name: str, value: str) -> bytes:
     return folded
 
 
-def customs(extra: Sequence[tuple[str, str]]) -> bytes:
+def customs(extra: Sequence[tuple[str, str]], beside: Sequence[str] = ()) -> bytes:
     """All fields of the caller's own, in their order; see `custom`.
 
+    :param beside: names of the fields that the message has already.
     :raises Invalid: also for more than `MAX_EXTRA`, or a field twice that may stand once.
     """
-    if len(extra) > MAX_EXTRA:
+    names = [name.lower() for name in (*beside, *[name for name, _ in extra])]
+    if len(names) > MAX_EXTRA:
         raise _wrong(f"There are more than {MAX_EXTRA} headers.")
-    if len(extra) > 1:
-        names = [name.lower() for name, _ in extra]
-        if len(set(names)) < len(names) and any(names.count(n) > 1 for n in names if _is_structured(n)):
-            raise _wrong("A header that may stand once is given twice.")
+    if len(set(names)) < len(names) and any(names.count(n) > 1 for n in names if _is_structured(n)):
+        raise _wrong("A header that may stand once is given twice.")
     return b"".join([custom(name, value) for name, value in extra])
 
 
