@@ -11,7 +11,7 @@ Without `--key`, the key in `DATA_DIR/operator.key` is used; `posthouse init` pu
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -27,6 +27,7 @@ Asgi = Callable[..., Awaitable[None]]
 SERVE_FILE = "serve.json"
 KEY_FILE = "operator.key"
 _LOCAL = "http://posthouse.local"
+_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 _TIMEOUT = httpx.Timeout(60.0, connect=5.0)
 
 
@@ -68,16 +69,23 @@ def load_app() -> App:
     return cast(App, import_module("posthouse.app"))
 
 
-@dataclass(frozen=True, slots=True)
 class Problem(Exception):  # noqa: N818 - RFC 9457 calls it so
-    """The API refused: its RFC 9457 answer."""
+    """The API refused: its RFC 9457 answer; `errors` are pairs of JSON pointer and message."""
 
-    status: int
-    code: str
-    detail: str
-    errors: tuple[tuple[str, str], ...] = ()
-    """Pairs of JSON pointer and message."""
-    retry_after: str | None = None
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        errors: tuple[tuple[str, str], ...] = (),
+        retry_after: str | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.errors = errors
+        self.retry_after = retry_after
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,14 +159,15 @@ async def connect(
     url: str | None = None,
     key: str | None = None,
     app: App | None = None,
-) -> AsyncIterator[Client]:
+) -> AsyncGenerator[Client]:
     """
     :param url: `--url`; `key`: `--key`; `app`: for tests.
     :raises Unauthorized: there is no key to use.
     :raises Misconfigured: there is no data directory yet, and no server.
     """
-    remote = url or environment.url or await serving(settings)
-    secret = key or environment.api_key or stored_key(settings, remote)
+    named = url or environment.url
+    remote = named or await serving(settings)
+    secret = key or environment.api_key or stored_key(settings, named)
     headers = {"Authorization": f"Bearer {secret}", "User-Agent": "posthouse-cli"}
     if remote:
         async with httpx.AsyncClient(base_url=remote, headers=headers, timeout=_TIMEOUT, trust_env=False) as http:
@@ -170,17 +179,19 @@ async def connect(
             yield Client(http, "in this process")
 
 
-def stored_key(settings: Settings, remote: str | None = None) -> str:
-    """The operator key of `init`.
+def stored_key(settings: Settings, named: str | None = None) -> str:
+    """The operator key of `init`; it never goes to a named server on another machine.
 
     :raises Unauthorized: a server was named, but no key.
     :raises Misconfigured: `init` has not been run.
     """
     path = settings.data_dir / KEY_FILE
+    if named and httpx.URL(named).host not in _LOOPBACK:
+        raise Unauthorized(f"No API key for {named}: give --key or set POSTHOUSE_API_KEY.")
     try:
         return path.read_text().strip()
     except FileNotFoundError:
-        if remote:
+        if named:
             raise Unauthorized("No API key: give --key or set POSTHOUSE_API_KEY.") from None
         raise Misconfigured(
             f"{settings.data_dir} is not set up yet. Run `posthouse init`, or name a server with --url.",
