@@ -1,0 +1,74 @@
+"""The command line. A module here with `app` is a command group of that name, one with
+`command` a command; both are found, not listed.
+
+Exit codes: 0 it is done; 1 it was refused or failed, or what was waited for ended badly;
+2 the command line or a setting is wrong; 130 interrupted. Errors are one or two lines on
+standard error that say what to do next, with `--json` one JSON object there; a traceback
+appears only with POSTHOUSE_DEBUG=1.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pkgutil import iter_modules
+
+import typer
+
+from posthouse import __version__
+from posthouse.cli import failures, message
+
+__all__ = ["main", "program"]
+
+_FIRST = ("init", "serve", "demo", "sink", "send", "message", "explain")
+_PANELS: dict[str, str] = {
+    **dict.fromkeys(("init", "serve", "demo", "sink", "config"), "Run"),
+    **dict.fromkeys(("send", "message", "explain", "queue"), "Send and follow"),
+}
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        sys.stdout.write(f"posthouse {__version__}\n")
+        raise typer.Exit
+
+
+def program() -> typer.Typer:
+    """The whole command tree."""
+    root = typer.Typer(
+        name="posthouse",
+        no_args_is_help=True,
+        add_completion=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+    @root.callback(help="Send mail, durably and explained. Start with: posthouse init")
+    def options(  # pyright: ignore[reportUnusedFunction] - typer holds it
+        version: bool = typer.Option(False, "--version", is_eager=True, callback=_version, help="Show the version."),
+    ) -> None: ...
+
+    names = [module.name for module in iter_modules(import_module("posthouse.cli").__path__)] + ["explain"]
+    for name in sorted(names, key=lambda name: (_FIRST.index(name) if name in _FIRST else len(_FIRST), name)):
+        _mount(root, name)
+    return root
+
+
+def _mount(root: typer.Typer, name: str) -> None:
+    panel = _PANELS.get(name, "Set up")
+    if name == "explain":
+        root.command(name, rich_help_panel=panel)(message.explain)
+        return
+    module = import_module(f"posthouse.cli.{name}")
+    if isinstance(group := getattr(module, "app", None), typer.Typer):
+        root.add_typer(group, name=name, rich_help_panel=panel)
+    elif command := getattr(module, "command", None):
+        root.command(name, rich_help_panel=panel)(command)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; the exit code. `arguments` are `sys.argv[1:]` when left out."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    return failures.guarded(lambda: program()(given, standalone_mode=False), as_json="--json" in given)

@@ -1,0 +1,222 @@
+"""How commands reach Posthouse: always its HTTP API, so that there is one code path and one
+authorisation.
+
+1. `--url` or `POSTHOUSE_URL`: that server, with `--key` or `POSTHOUSE_API_KEY`.
+2. Else, when `serve` runs on this data directory (it leaves `serve.json` there): that one.
+3. Else the API in this process, over `posthouse.app`, without listeners or pipeline.
+
+Without `--key`, the key in `DATA_DIR/operator.key` is used; `posthouse init` puts it there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import httpx
+
+from posthouse.config import Environment, Settings
+from posthouse.errors import Misconfigured, Unauthorized, Unavailable
+
+Asgi = Callable[..., Awaitable[None]]
+SERVE_FILE = "serve.json"
+KEY_FILE = "operator.key"
+_LOCAL = "http://posthouse.local"
+_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+_TIMEOUT = httpx.Timeout(60.0, connect=5.0)
+
+
+class Running(Protocol):
+    """A server with its listeners open and its stages at work."""
+
+    url: str
+    """Where the API answers, such as `http://127.0.0.1:8025`; empty without the role `api`."""
+
+    async def wait(self) -> None:
+        """Returns when SIGTERM or SIGINT asked for a stop; raises what made a part fail."""
+        ...
+
+
+class App(Protocol):
+    """What the command line needs of `posthouse.app`, a module with these functions."""
+
+    def running(self, settings: Settings) -> AbstractAsyncContextManager[Running]:
+        """Starts `settings.roles`; leaving it drains (`worker.drain_timeout`) and closes.
+
+        :raises Misconfigured: port taken, storage unusable, key file missing.
+        :raises Conflict: code `already_running`, another `serve` owns the database.
+        """
+        ...
+
+    def asgi(self, settings: Settings) -> AbstractAsyncContextManager[Asgi]:
+        """The API on open storage, without listeners, stages or background work; the schema
+        has to be there. Raises as `running` does."""
+        ...
+
+    async def bootstrap(self, settings: Settings, *, tenant: str) -> str:
+        """Makes the master key file, the schema and the tenant of this name where missing,
+        and returns the secret of a fresh operator key of that tenant (every scope)."""
+        ...
+
+
+def load_app() -> App:
+    """Imported late: `posthouse --help` should not pay for the whole server."""
+    return cast(App, import_module("posthouse.app"))
+
+
+class Problem(Exception):  # noqa: N818 - RFC 9457 calls it so
+    """The API refused: its RFC 9457 answer; `errors` are pairs of JSON pointer and message."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        errors: tuple[tuple[str, str], ...] = (),
+        retry_after: str | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.errors = errors
+        self.retry_after = retry_after
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Typed access for commands: JSON in, JSON out, problems raised."""
+
+    http: httpx.AsyncClient
+    where: str
+    """For messages: the server's address, or `in this process`."""
+
+    async def get(self, path: str, **query: object) -> Any:
+        params = {name.rstrip("_"): str(value) for name, value in query.items() if value is not None}
+        return _answer(await self._call("GET", path, params=params))
+
+    async def post(self, path: str, body: object = None, *, idempotency_key: str | None = None) -> Any:
+        headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
+        return _answer(await self._call("POST", path, json={} if body is None else body, headers=headers))
+
+    async def patch(self, path: str, body: object) -> Any:
+        return _answer(await self._call("PATCH", path, json=body))
+
+    async def delete(self, path: str) -> None:
+        _answer(await self._call("DELETE", path))
+
+    async def pages(self, path: str, limit: int, **query: object) -> list[dict[str, Any]]:
+        """Up to `limit` items of a list, page by page."""
+        items: list[dict[str, Any]] = []
+        cursor: str | None = None
+        while len(items) < limit:
+            page = await self.get(path, limit=min(limit - len(items), 200), cursor=cursor, **query)
+            items += page["data"]
+            cursor = page.get("next")
+            if cursor is None or not page["data"]:
+                break
+        return items[:limit]
+
+    async def _call(self, method: str, path: str, **rest: Any) -> httpx.Response:
+        try:
+            return await self.http.request(method, path, **rest)
+        except httpx.HTTPError as wrong:
+            raise Unavailable(
+                f"The server at {self.where} does not answer. Is `posthouse serve` running there?",
+                detail=f"{type(wrong).__name__}: {wrong}",
+            ) from wrong
+
+
+def _answer(response: httpx.Response) -> Any:
+    kind = response.headers.get("content-type", "").partition(";")[0]
+    if response.is_success:
+        return response.json() if kind.endswith("json") and response.content else response.content
+    try:
+        body = cast("dict[str, Any]", response.json())
+        errors = tuple((str(one.get("pointer", "")), str(one.get("message", ""))) for one in body.get("errors") or ())
+        code, detail = str(body.get("code", "")), str(body.get("detail") or body.get("title") or "")
+    except (ValueError, AttributeError):
+        errors, code, detail = (), "", ""
+    raise Problem(
+        response.status_code,
+        code or "not_posthouse",
+        detail or f"the server answered {response.status_code} without saying why",
+        errors,
+        response.headers.get("retry-after"),
+    )
+
+
+@asynccontextmanager
+async def connect(
+    settings: Settings,
+    environment: Environment,
+    *,
+    url: str | None = None,
+    key: str | None = None,
+    app: App | None = None,
+) -> AsyncGenerator[Client]:
+    """
+    :param url: `--url`; `key`: `--key`; `app`: for tests.
+    :raises Unauthorized: there is no key to use.
+    :raises Misconfigured: there is no data directory yet, and no server.
+    """
+    named = url or environment.url
+    remote = named or await serving(settings)
+    secret = key or environment.api_key or stored_key(settings, named)
+    headers = {"Authorization": f"Bearer {secret}", "User-Agent": "posthouse-cli"}
+    if remote:
+        async with httpx.AsyncClient(base_url=remote, headers=headers, timeout=_TIMEOUT, trust_env=False) as http:
+            yield Client(http, remote)
+        return
+    async with (app or load_app()).asgi(settings) as asgi:
+        transport = httpx.ASGITransport(app=cast(Any, asgi))
+        async with httpx.AsyncClient(transport=transport, base_url=_LOCAL, headers=headers, timeout=None) as http:  # noqa: S113 - in process
+            yield Client(http, "in this process")
+
+
+def stored_key(settings: Settings, named: str | None = None) -> str:
+    """The operator key of `init`; it never goes to a named server on another machine.
+
+    :raises Unauthorized: a server was named, but no key.
+    :raises Misconfigured: `init` has not been run.
+    """
+    path = settings.data_dir / KEY_FILE
+    if named and httpx.URL(named).host not in _LOOPBACK:
+        raise Unauthorized(f"No API key for {named}: give --key or set POSTHOUSE_API_KEY.")
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        if named:
+            raise Unauthorized("No API key: give --key or set POSTHOUSE_API_KEY.") from None
+        raise Misconfigured(
+            f"{settings.data_dir} is not set up yet. Run `posthouse init`, or name a server with --url.",
+            code="not_initialised",
+        ) from None
+    except OSError as wrong:
+        raise Unauthorized(f"{path} cannot be read ({wrong.strerror}). Give --key or run as its owner.") from None
+
+
+async def serving(settings: Settings) -> str | None:
+    """The address of the `serve` on this data directory, if one answers."""
+    try:
+        url = str(json.loads((settings.data_dir / SERVE_FILE).read_text())["url"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    try:
+        async with httpx.AsyncClient(timeout=2.0, trust_env=False) as http:
+            answered = await http.get(f"{url}/healthz")
+    except (httpx.HTTPError, httpx.InvalidURL):
+        return None
+    return url if answered.is_success else None
+
+
+def announce(settings: Settings, running: Mapping[str, object]) -> Path:
+    """Leaves `serve.json` for other commands; the caller removes it at the end."""
+    path = settings.data_dir / SERVE_FILE
+    path.write_text(json.dumps(dict(running)) + "\n")
+    return path

@@ -1,0 +1,126 @@
+"""What commands print: tables and sentences for people, JSON for programs (`--json`).
+
+Data goes to standard output; progress, hints and errors to standard error. Everything that
+came from a server or a user passes `clean`, so that it cannot move the cursor or recolour.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+_STYLES = {
+    "delivered": "green",
+    "verified": "green",
+    "published": "green",
+    "ok": "green",
+    "bounced": "red",
+    "failed": "red",
+    "failing": "red",
+    "missing": "red",
+    "suppressed": "yellow",
+    "deferred": "yellow",
+    "pending": "yellow",
+    "canceled": "dim",
+    "revoked": "dim",
+}
+_PIPE_WIDTH = 1000  # a table in a pipe is never folded
+
+
+def clean(text: object) -> str:
+    """Printable text: control characters and terminal sequences become U+FFFD, LF stays."""
+    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in str(text))
+
+
+def one_line(text: object) -> str:
+    return " ".join(clean(text).split())
+
+
+def _console(stderr: bool) -> Console:
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else _PIPE_WIDTH
+    return Console(file=stream, width=width, highlight=False, emoji=False, markup=False, soft_wrap=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """`key` of each row's mapping under `title`; the last column may fold."""
+
+    title: str
+    key: str
+    right: bool = False
+
+
+@dataclass(slots=True)
+class Output:
+    as_json: bool = False
+    console: Console = field(default_factory=lambda: _console(False))
+    errors: Console = field(default_factory=lambda: _console(True))
+
+    def data(self, value: object) -> None:
+        """One JSON document on standard output, whatever `--json` says."""
+        sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2, default=str) + "\n")
+
+    def raw(self, value: bytes) -> None:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(value)
+        sys.stdout.buffer.flush()
+
+    def say(self, text: str, style: str = "") -> None:
+        """A line of the answer, for people."""
+        self.console.print(Text(clean(text), style=style), soft_wrap=True)
+
+    def hint(self, text: str) -> None:
+        """A line beside the answer: what to do next, what is going on."""
+        if not self.as_json:
+            self.errors.print(Text(clean(text), style="dim"), soft_wrap=True)
+
+    def table(self, columns: Sequence[Column], rows: Iterable[Mapping[str, Any]], *, empty: str) -> None:
+        """:param empty: the sentence shown when there are no rows."""
+        shown = list(rows)
+        if not shown:
+            self.hint(empty)
+            return
+        table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+        for column in columns:
+            table.add_column(column.title, justify="right" if column.right else "left", overflow="fold")
+        for row in shown:
+            table.add_row(*(_cell(row.get(column.key)) for column in columns))
+        self.console.print(table)
+
+    def facts(self, pairs: Iterable[tuple[str, object]]) -> None:
+        """Names and values, one a line; empty values are left out."""
+        table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+        table.add_column(style="dim")
+        table.add_column(overflow="fold")
+        for name, value in pairs:
+            if value not in (None, "", [], {}):
+                table.add_row(name, _cell(value))
+        self.console.print(table)
+
+
+def _cell(value: object) -> Text:
+    text = show(value)
+    return Text(text, style=_STYLES.get(text, ""))
+
+
+def show(value: object) -> str:
+    """A value as a cell: lists joined, mappings as `name=value`, one line."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "yes" if value else "no"
+        case dict():
+            return one_line(" ".join(f"{name}={item}" for name, item in value.items()))  # pyright: ignore[reportUnknownVariableType] - any JSON
+        case list() | tuple():
+            return one_line(", ".join(show(item) for item in value))  # pyright: ignore[reportUnknownVariableType] - any JSON
+        case _:
+            return one_line(value)
