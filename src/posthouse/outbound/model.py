@@ -41,14 +41,14 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     pass
 
 
-class Party(Request, kw_only=True):
+class Party(Request, frozen=True, kw_only=True):
     """An address with a display name; a plain string `Ann <ann@example.com>` does as well."""
 
     email: Line
     name: Line = ""
 
 
-class AttachmentDraft(Request, kw_only=True):
+class AttachmentDraft(Request, frozen=True, kw_only=True):
     filename: Line
     content: str
     """base64"""
@@ -57,7 +57,7 @@ class AttachmentDraft(Request, kw_only=True):
     """Set: an inline image that the HTML shows as `cid:…`."""
 
 
-class Shared(Request, kw_only=True):
+class Shared(Request, frozen=True, kw_only=True):
     """What a single message and a batch from one template have in common."""
 
     from_: Line | Party = msgspec.field(name="from")
@@ -84,7 +84,7 @@ class MessageDraft(Shared, frozen=True, kw_only=True):
     metadata: dict[Line, Line] = {}
 
 
-class RecipientDraft(Request, kw_only=True):
+class RecipientDraft(Request, frozen=True, kw_only=True):
     to: Line | Party
     variables: dict[str, Any] = {}
     metadata: dict[Line, Line] = {}
@@ -100,7 +100,7 @@ class FanOutDraft(Shared, frozen=True, kw_only=True):
     all_or_nothing: bool = False
 
 
-class ManyDraft(Request, kw_only=True):
+class ManyDraft(Request, frozen=True, kw_only=True):
     """A batch of independent messages. Items stay raw so that a bad one fails alone."""
 
     messages: list[msgspec.Raw]
