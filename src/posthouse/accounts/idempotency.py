@@ -18,6 +18,7 @@ from posthouse.clock import DAY
 from posthouse.storage.records.base import Tx
 
 LIFE = DAY
+EXPIRE_BATCH = 5000
 MAX_KEY = 256
 
 
@@ -85,7 +86,7 @@ async def save(tx: Tx, rows: Sequence[First]) -> None:
         raise in_flight()
 
 
-async def expire(tx: Tx, *, now: int, most: int = 5000) -> int:
+async def expire(tx: Tx, *, now: int, most: int = EXPIRE_BATCH) -> int:
     """Forget up to `most` answers older than a day; how many."""
     return await tx.run(
         "DELETE FROM idempotency WHERE (tenant_id, key) IN"
