@@ -33,7 +33,7 @@ _INSERT_MESSAGES = (
 
 _LOAD = """
 SELECT m.id, m.rcpt, m.tenant_id, m.submission_id, m.stream_id, m.lane, m.address, m.name, m.created_at,
-       m.due_at, m.expires_at, m.attempts, m.variables, m.next_at
+       m.due_at, m.expires_at, m.attempts, m.variables, m.next_at, m.reply IS NOT NULL
 FROM {v(id text)} JOIN message m ON m.id = v.id
 WHERE m.state IN ('queued', 'scheduled', 'deferred')
 ORDER BY m.id, m.rcpt"""
@@ -71,6 +71,8 @@ class Due:
     attempts: int
     variables: str | None
     next_at: int
+    answered: bool
+    """A peer has refused it for now before."""
 
 
 @dataclass(frozen=True, slots=True)
