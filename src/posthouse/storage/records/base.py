@@ -49,6 +49,10 @@ class Tx(Protocol):
         allows; returns what RETURNING or SELECT gives. `$1…` number the further `params`."""
         ...
 
+    async def run_each(self, sql: str, rows: Sequence[Row], *params: Value) -> int:
+        """As `each`, for a statement that returns nothing: rows touched."""
+        ...
+
 
 Work = Callable[[Tx], Awaitable[T]]
 
