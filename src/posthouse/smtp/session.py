@@ -17,6 +17,10 @@ _BUFFER = 262_144
 """Octets fed and not yet looked at above which `wants_data` is false."""
 
 
+_POLITE = 1_048_576
+"""Octets of a refused body that are read in any case; beyond it as many as a message may have."""
+
+
 class Phase(IntEnum):
     NEW = 0  # the greeting is not out
     COMMAND = 1
@@ -238,7 +242,7 @@ class Session:
     def _discard(self, size: int) -> None:
         # What nobody wants is read politely, but not for ever.
         self._dropped += size
-        if self._dropped > self.limits.size:
+        if self._dropped > max(self.limits.size, _POLITE):
             self.close(say.TOO_MANY_OCTETS)
 
     def _end_chunk(self) -> None:
