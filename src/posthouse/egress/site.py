@@ -33,7 +33,7 @@ _ROOM_SECONDS = 5.0
 _ROOM_LEAST = 256
 
 Open = Callable[[Destination, Target], Awaitable[Connection]]
-Addresses = Callable[[str], Awaitable[Sequence[str]]]
+Addresses = Callable[[Destination, str], Awaitable[Sequence[str]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +226,7 @@ class Site:
         problems: list[str] = []
         for host, port in self.destination.hosts:
             try:
-                addresses = await self._addresses(host)
+                addresses = await self._addresses(self.destination, host)
             except Exception as error:  # noqa: BLE001 - any resolver failure is this host's
                 problems.append(f"{host}: {error}")
                 continue
