@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -29,70 +29,78 @@ class State(StrEnum):
 FINAL = frozenset({State.DELIVERED, State.BOUNCED, State.SUPPRESSED, State.CANCELED, State.FAILED})
 
 
+Line = Annotated[str, msgspec.Meta(max_length=2000, pattern=r"^[^\r\n\x00]*(?![\s\S])")]
+"""Text of one line: it ends in a header or a log, so CR, LF and NUL are refused where it is read."""
+
+
+Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+"""RFC 3339 with a zone."""
+
+
 class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
     pass
 
 
-class Party(Request):
+class Party(Request, frozen=True, kw_only=True):
     """An address with a display name; a plain string `Ann <ann@example.com>` does as well."""
 
-    email: str
-    name: str = ""
+    email: Line
+    name: Line = ""
 
 
-class AttachmentDraft(Request):
-    filename: str
+class AttachmentDraft(Request, frozen=True, kw_only=True):
+    filename: Line
     content: str
     """base64"""
-    content_type: str = "application/octet-stream"
-    content_id: str | None = None
+    content_type: Line = "application/octet-stream"
+    content_id: Line | None = None
     """Set: an inline image that the HTML shows as `cid:…`."""
 
 
-class Shared(Request):
+class Shared(Request, frozen=True, kw_only=True):
     """What a single message and a batch from one template have in common."""
 
-    from_: str | Party = msgspec.field(name="from")
-    reply_to: list[str | Party] = []
-    subject: str | None = None
+    from_: Line | Party = msgspec.field(name="from")
+    reply_to: list[Line | Party] = []
+    subject: Line | None = None
     html: str | None = None
     text: str | None = None
-    template: str | None = None
-    template_version: int | None = None
-    headers: dict[str, str] = {}
+    template: Line | None = None
+    template_version: Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)] | None = None
+    headers: dict[Line, Line] = {}
     attachments: list[AttachmentDraft] = []
-    stream: str | None = None
-    tags: list[str] = []
-    send_at: datetime | None = None
+    stream: Line | None = None
+    tags: list[Line] = []
+    send_at: Moment | None = None
 
 
-class MessageDraft(Shared, frozen=True):
+class MessageDraft(Shared, frozen=True, kw_only=True):
     """`POST /v1/messages`, and an item of `messages` in a batch."""
 
-    to: list[str | Party]
-    cc: list[str | Party] = []
-    bcc: list[str | Party] = []
+    to: list[Line | Party]
+    cc: list[Line | Party] = []
+    bcc: list[Line | Party] = []
     variables: dict[str, Any] = {}
-    metadata: dict[str, str] = {}
+    metadata: dict[Line, Line] = {}
 
 
-class RecipientDraft(Request):
-    to: str | Party
+class RecipientDraft(Request, frozen=True, kw_only=True):
+    to: Line | Party
     variables: dict[str, Any] = {}
-    metadata: dict[str, str] = {}
+    metadata: dict[Line, Line] = {}
 
 
-class FanOutDraft(Shared, frozen=True):
+class FanOutDraft(Shared, frozen=True, kw_only=True):
     """A batch of one content for many recipients: each gets a message of their own."""
 
     recipients: list[RecipientDraft]
     variables: dict[str, Any] = {}
     """Defaults for every recipient's variables."""
-    metadata: dict[str, str] = {}
+    metadata: dict[Line, Line] = {}
     all_or_nothing: bool = False
 
 
-class ManyDraft(Request):
+class ManyDraft(Request, frozen=True, kw_only=True):
     """A batch of independent messages. Items stay raw so that a bad one fails alone."""
 
     messages: list[msgspec.Raw]

@@ -11,6 +11,9 @@ which becomes `unnest($1::text[], …)` on PostgreSQL and a VALUES list on SQLit
 the engine for a whole batch, because a step per row costs a GIL hand-over per row there.
 Types in braces: text, int (64 bit), float, bytes; all may be null.
 `INSERT … SELECT … FROM {v(…)} WHERE true ON CONFLICT …` needs the `WHERE true` on SQLite.
+`DELETE … WHERE (a, b) IN (SELECT v.a, v.b FROM {v(…)})` uses SQLite's index on (a, b) only
+when `a` is text. Join a table to {v} by columns of v for its whole key: a constant for the
+key's first column makes SQLite walk the table.
 """
 
 from __future__ import annotations
@@ -47,6 +50,10 @@ class Tx(Protocol):
     async def each(self, sql: str, rows: Sequence[Row], *params: Value) -> list[Row]:
         """A statement with a `{v(…)}` relation over `rows`, in as few steps as the engine
         allows; returns what RETURNING or SELECT gives. `$1…` number the further `params`."""
+        ...
+
+    async def run_each(self, sql: str, rows: Sequence[Row], *params: Value) -> int:
+        """As `each`, for a statement that returns nothing: rows touched."""
         ...
 
 

@@ -179,7 +179,8 @@ def _ledger() -> None:
         _required("id"),
         _required("tenant_id"),
         _required("created_at", Int),
-        _required("spec"),
+        _optional("tags"),  # ",a,b,": each between commas
+        _required("spec"),  # JSON, see outbound.spec.Spec; large ones lie in a blob
     )
     # The ledger: one row per recipient; its state is the truth about it.
     _table(
@@ -192,6 +193,7 @@ def _ledger() -> None:
         _required("stream_id"),
         _required("lane", Int),
         _required("address"),
+        _optional("name"),  # the recipient's display name
         _required("state"),
         _required("created_at", Int),
         _required("due_at", Int),
@@ -201,7 +203,7 @@ def _ledger() -> None:
         _optional("variables"),  # of this recipient
         _optional("metadata"),
         _optional("reply"),  # JSON: the peer's last answer
-        _optional("next_at", Int),  # when the next attempt is due
+        _required("next_at", Int),  # when the next attempt is due; the waiting job's due_at
     )
     op.create_index("message_tenant", "message", ["tenant_id", "id", "rcpt"])
     op.create_index("message_address", "message", ["tenant_id", "address", "id"])

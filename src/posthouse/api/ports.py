@@ -1,0 +1,67 @@
+"""What the API calls: the services, and the outbound flow's facade as a Protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from posthouse import clock as clocks
+from posthouse.accounts.model import Caller
+from posthouse.accounts.service import Accounts
+from posthouse.accounts.streams import Streams
+from posthouse.clock import Clock
+from posthouse.outbound.model import (
+    Answer,
+    EventView,
+    Explanation,
+    FanOutDraft,
+    Filter,
+    Idempotency,
+    ManyDraft,
+    MessageDraft,
+    MessageView,
+    Page,
+)
+from posthouse.storage.queue.base import Queue
+from posthouse.storage.records.base import Records
+
+Check = Callable[[], Awaitable[None]]
+"""Raises when a part does not answer."""
+
+
+class Messages(Protocol):
+    """`outbound.Outbound`. Each raises the errors tree, with pointers into the body."""
+
+    async def send(self, caller: Caller, draft: MessageDraft, *, idempotency: Idempotency | None) -> Answer: ...
+
+    async def send_many(self, caller: Caller, draft: ManyDraft, *, idempotency: Idempotency | None) -> Answer: ...
+
+    async def send_each(self, caller: Caller, draft: FanOutDraft, *, idempotency: Idempotency | None) -> Answer: ...
+
+    async def list(self, caller: Caller, filter: Filter, *, cursor: str | None, limit: int) -> Page: ...  # noqa: A002 the facade's name
+
+    async def get(self, caller: Caller, id: str) -> MessageView: ...  # noqa: A002 the facade's name
+
+    async def events(self, caller: Caller, id: str) -> list[EventView]: ...  # noqa: A002 the facade's name
+
+    async def explain(self, caller: Caller, id: str) -> Explanation: ...  # noqa: A002 the facade's name
+
+    async def content(self, caller: Caller, id: str) -> bytes: ...  # noqa: A002 the facade's name
+
+    async def cancel(self, caller: Caller, id: str) -> MessageView: ...  # noqa: A002 the facade's name
+
+    async def reschedule(self, caller: Caller, id: str, send_at: datetime) -> MessageView: ...  # noqa: A002 the facade's name
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    accounts: Accounts
+    streams: Streams
+    messages: Messages
+    records: Records
+    queue: Queue
+    checks: Mapping[str, Check] = field(default_factory=dict[str, Check])
+    """Asked by `/readyz`, by name."""
+    clock: Clock = clocks.now

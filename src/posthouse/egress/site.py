@@ -1,0 +1,280 @@
+"""One site: its ready parcels by lane, its connections, its health.
+
+Each connection belongs to a lane, has one message in flight, and starts the next only when
+the outcome of the last is durable: at a crash, what may be sent twice is the one transaction
+in flight on each connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from posthouse.clock import SECOND, Clock
+from posthouse.egress.model import Attempt, Destination, Parcel, Target
+from posthouse.net.smtp import Connection, ConnectFailed
+from posthouse.storage.queue.base import Lane
+
+LANE_CEILING = {Lane.CRITICAL: 1.0, Lane.TRANSACTIONAL: 0.85, Lane.BULK: 0.6}
+"""The part of a site's connections that a lane and all lanes below it may use together."""
+
+MESSAGES_PER_CONNECTION = 1000
+SUSPEND_FIRST = 30.0
+SUSPEND_LONGEST = 1800.0
+"""Seconds: how long a site that cannot be reached is left alone, doubling each time."""
+
+_OPENING_PAUSE = 5 * SECOND
+"""µs without a new connection after one was refused while others live: the peer's own limit."""
+_ROOM_SECONDS = 5.0
+_ROOM_LEAST = 256
+
+Open = Callable[[Destination, Target], Awaitable[Connection]]
+Addresses = Callable[[str], Awaitable[Sequence[str]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    connections: int
+    idle: float
+    """Seconds that a connection is kept without work."""
+
+
+def lane_ceilings(connections: int) -> tuple[int, int, int]:
+    """How many connections lane 0, 1, 2 with all lanes below may have. At least one a lane,
+    so that none waits for another: three is the least a site can have."""
+    bulk = max(1, int(connections * LANE_CEILING[Lane.BULK]))
+    transactional = max(bulk + 1, int(connections * LANE_CEILING[Lane.TRANSACTIONAL]))
+    return max(transactional + 1, connections), transactional, bulk
+
+
+class Site:
+    """`put` takes parcels; each is settled exactly once, here or (after `close`) never, which
+    is safe: its job is still leased. Runs on one event loop."""
+
+    def __init__(
+        self,
+        destination: Destination,
+        limits: Limits,
+        *,
+        open_connection: Open,
+        addresses: Addresses,
+        clock: Clock,
+    ) -> None:
+        self.destination = destination
+        self.suspended_until = 0
+        self.reason = ""
+        self._limits = limits
+        self._ceilings = lane_ceilings(limits.connections)
+        self._open = open_connection
+        self._addresses = addresses
+        self._clock = clock
+        self._ready: tuple[deque[Parcel], ...] = tuple(deque() for _ in Lane)
+        self._idle: tuple[deque[asyncio.Future[None]], ...] = tuple(deque() for _ in Lane)
+        self._tasks: tuple[set[asyncio.Task[None]], ...] = tuple(set() for _ in Lane)
+        self._opening = [0 for _ in Lane]
+        self._failures = 0
+        self._no_opening_before = 0
+        self._closing = False
+        self._settled = 0
+        self._rate = 0.0
+        self._rate_at = clock()
+        self.used_at = clock()
+
+    # What the sender asks and does.
+
+    def ready(self, lane: int) -> int:
+        return len(self._ready[lane])
+
+    @property
+    def connections(self) -> int:
+        return sum(map(len, self._tasks))
+
+    def room(self, lane: int) -> int:
+        """How many parcels more are worth holding: what the site sends in a few seconds."""
+        return max(_ROOM_LEAST, int(self._measured_rate() * _ROOM_SECONDS)) - len(self._ready[lane])
+
+    def wait_for_room(self) -> int:
+        """µs after which there should be room again."""
+        return int(_ROOM_SECONDS * SECOND * random.uniform(0.5, 1.0))  # noqa: S311
+
+    def put(self, parcel: Parcel) -> None:
+        lane = parcel.lane
+        parcel.ready_at = self.used_at = self._clock()
+        self._ready[lane].append(parcel)
+        if self.suspended_until > self.used_at:
+            self._keep(asyncio.get_running_loop().create_task(self._give_back()), lane)
+            return
+        idle = self._idle[lane]
+        while idle:
+            waiter = idle.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+        if len(self._ready[lane]) > self._opening[lane] and self._may_open(lane):
+            self._spawn(lane)
+
+    def is_idle_since(self, moment: int) -> bool:
+        return self.used_at < moment and not any(self._ready) and not self.connections
+
+    async def close(self, timeout: float) -> None:
+        """Finish what is in flight; what only waits stays for its job's next claim."""
+        self._closing = True
+        for ready, idle in zip(self._ready, self._idle, strict=True):
+            ready.clear()
+            for waiter in idle:
+                if not waiter.done():
+                    waiter.set_result(None)
+        tasks = [task for lane in self._tasks for task in lane]
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=timeout)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late, timeout=1)
+
+    # Connections.
+
+    def _may_open(self, lane: int) -> bool:
+        """A lane may open while it and every lane below it stay under each ceiling above."""
+        counts = [len(tasks) for tasks in self._tasks]
+        return not self._closing and self._clock() >= self._no_opening_before and all(
+            sum(counts[upper:]) < self._ceilings[upper] for upper in range(lane + 1)
+        )
+
+    def _spawn(self, lane: int) -> None:
+        self._opening[lane] += 1
+        self._keep(asyncio.get_running_loop().create_task(self._serve(lane)), lane)
+
+    def _keep(self, task: asyncio.Task[None], lane: int) -> None:
+        self._tasks[lane].add(task)
+        task.add_done_callback(lambda done: self._gone(lane, done))
+
+    def _gone(self, lane: int, task: asyncio.Task[None]) -> None:
+        self._tasks[lane].discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": "a connection's task failed", "exception": error, "task": task}
+            )
+        for waiting in Lane:
+            if self._ready[waiting] and not self._idle[waiting] and self._may_open(waiting):
+                self._spawn(waiting)
+
+    async def _serve(self, lane: int) -> None:
+        """One connection from opening to QUIT."""
+        try:
+            connection = await self._connect()
+        finally:
+            self._opening[lane] -= 1
+        if connection is None:
+            await self._give_back()
+            return
+        try:
+            await self._deliver_all(connection, lane)
+        finally:
+            await connection.quit()
+
+    async def _deliver_all(self, connection: Connection, lane: int) -> None:
+        for _ in range(MESSAGES_PER_CONNECTION):
+            parcel = self._take(lane) or await self._wait(connection, lane)
+            if parcel is None:
+                return
+            started = self._clock()
+            if parcel.deadline <= started:
+                await parcel.settle(parcel, Attempt(started, started, cause="too_late"))
+                continue
+            delivery = await connection.deliver(parcel.recipients, parcel.reverse_path, parcel.data, parcel.smtputf8)
+            if delivery.stale and not parcel.retried:
+                parcel.retried = True
+                self._ready[lane].appendleft(parcel)
+                return
+            self._settled += 1
+            await parcel.settle(parcel, Attempt(started, self._clock(), delivery=delivery))
+            if not connection.reusable:
+                return
+
+    def _take(self, lane: int) -> Parcel | None:
+        ready = self._ready[lane]
+        return ready.popleft() if ready else None
+
+    async def _wait(self, connection: Connection, lane: int) -> Parcel | None:
+        """The next parcel of the lane; None when there is none for the idle time, the site
+        closes, or the peer hangs up."""
+        if self._closing:
+            return None
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[None] = loop.create_future()
+        self._idle[lane].append(waiter)
+        timer = loop.call_later(self._limits.idle, _wake, waiter)
+        connection.on_lost(lambda: _wake(waiter))
+        try:
+            await waiter
+        finally:
+            timer.cancel()
+            if waiter in self._idle[lane]:
+                self._idle[lane].remove(waiter)
+        return self._take(lane) if connection.reusable else None
+
+    async def _connect(self) -> Connection | None:
+        """Hosts in order of preference, each host's addresses in turn; None when all fail.
+        A single failure is not the site's while other connections to it live."""
+        problems: list[str] = []
+        for host, port in self.destination.hosts:
+            try:
+                addresses = await self._addresses(host)
+            except Exception as error:  # noqa: BLE001 - any resolver failure is this host's
+                problems.append(f"{host}: {error}")
+                continue
+            for ip in addresses:
+                try:
+                    connection = await self._open(self.destination, Target(host, ip, port))
+                except ConnectFailed as error:
+                    problems.append(f"{host} [{ip}]:{port}: {error}")
+                    continue
+                self._failures = 0
+                self.suspended_until = 0
+                return connection
+        if self.connections <= sum(self._opening):
+            self._suspend("; ".join(problems[-4:]) or "no host has an address")
+        else:
+            self._no_opening_before = self._clock() + _OPENING_PAUSE
+        return None
+
+    def _suspend(self, reason: str) -> None:
+        now = self._clock()
+        if self.suspended_until > now:
+            return
+        self._failures += 1
+        pause = min(SUSPEND_FIRST * 2 ** (self._failures - 1), SUSPEND_LONGEST)
+        self.suspended_until = now + int(pause * random.uniform(0.8, 1.2) * SECOND)  # noqa: S311
+        self.reason = reason[:1000]
+
+    async def _give_back(self) -> None:
+        """The site is away: every waiting parcel is settled as not attempted, together."""
+        if self.suspended_until <= self._clock():
+            return
+        waiting = [parcel for ready in self._ready for parcel in ready]
+        for ready in self._ready:
+            ready.clear()
+        now = self._clock()
+        attempt = Attempt(
+            now, now, cause="site_unreachable", detail=self.reason, site_retry_at=self.suspended_until
+        )
+        await asyncio.gather(*(parcel.settle(parcel, attempt) for parcel in waiting))
+
+    def _measured_rate(self) -> float:
+        """Parcels a second, over the last seconds."""
+        now = self._clock()
+        elapsed = (now - self._rate_at) / SECOND
+        if elapsed >= 0.25:
+            fresh = self._settled / elapsed
+            self._rate = fresh if self._rate == 0 else 0.5 * self._rate + 0.5 * fresh
+            self._settled, self._rate_at = 0, now
+        return self._rate
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

@@ -1,0 +1,246 @@
+"""Before rendering: who of a claimed batch is still to be written to, and by which site.
+
+In order, each for the whole batch: load the ledger rows; end what grew too old; find each
+domain's destination; leave alone what goes to a site that is away or full; check suppression,
+the last thing before the attempt and never from a cache. What ends here is recorded here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from posthouse.clock import SECOND, Clock
+from posthouse.egress.destinations import Destinations
+from posthouse.egress.model import Destination, NoDestination
+from posthouse.egress.site import Site
+from posthouse.egress.sites import Sites
+from posthouse.events.types import Type
+from posthouse.outbound import ledger
+from posthouse.outbound import spec as specs
+from posthouse.outbound.ledger import Due
+from posthouse.outbound.mail_in_hand import InHand
+from posthouse.outbound.model import State
+from posthouse.outbound.settle import Entry, Outcome, Recorder
+from posthouse.outbound.spec import Spec
+from posthouse.outbound.verdict import RetryPolicy, of_silence
+from posthouse.storage.blobs.base import Blobs
+from posthouse.storage.queue.base import Job
+from posthouse.storage.records.base import Records, Tx
+from posthouse.suppression import Suppression, Suppressions
+
+_SPECS_KEPT = 2000
+_LOCATE_SECONDS = 3.0
+"""A batch waits this long for DNS; a domain that takes longer waits by itself."""
+
+
+class Specs:
+    """Submissions by id; immutable, so kept until room is needed."""
+
+    def __init__(self, blobs: Blobs) -> None:
+        self._blobs = blobs
+        self._kept: OrderedDict[str, Spec] = OrderedDict()
+
+    def missing(self, wanted: set[str]) -> list[str]:
+        return [name for name in wanted if name not in self._kept]
+
+    async def of(self, wanted: set[str], rows: Sequence[tuple[str, str]]) -> dict[str, Spec]:
+        """The wanted ones, of which `rows` (id, JSON text) are those that were missing."""
+        fresh = {name: await self._read(text.encode()) for name, text in rows}
+        self._kept.update(fresh)
+        found = {name: self._kept[name] for name in wanted}
+        while len(self._kept) > _SPECS_KEPT:
+            self._kept.popitem(last=False)
+        return found
+
+    async def _read(self, data: bytes) -> Spec:
+        if data.startswith(specs.ELSEWHERE_MARK):
+            data = await self._blobs.get(specs.decode_elsewhere(data).blob)
+        return specs.decode(data)
+
+
+class Prepare:
+    def __init__(
+        self,
+        records: Records,
+        specs_kept: Specs,
+        suppressions: Suppressions,
+        destinations: Destinations,
+        sites: Sites,
+        recorder: Recorder,
+        retry: RetryPolicy,
+        clock: Clock,
+    ) -> None:
+        self._records = records
+        self._specs = specs_kept
+        self._suppressions = suppressions
+        self._destinations = destinations
+        self._sites = sites
+        self._recorder = recorder
+        self._retry = retry
+        self._clock = clock
+
+    async def __call__(self, jobs: Sequence[Job]) -> list[InHand]:
+        """Those that are to be rendered now.
+
+        :raises StorageUnavailable: nothing was decided; the jobs come back.
+        """
+        dues, found_specs = await self._load(jobs)
+        now = self._clock()
+        wanted = [due for due in dues if due.next_at <= now < due.expires_at]
+        found = await self._locate({_domain(due.address) for due in wanted})
+        stopped = await self._suppressions.find_many(
+            [(due.tenant_id, due.address, due.stream_id) for due in wanted]
+        )
+        by_message: dict[str, list[Due]] = {}
+        for due in dues:
+            by_message.setdefault(due.id, []).append(due)
+        in_hand: list[InHand] = []
+        ended: list[asyncio.Future[bool]] = []
+        for job in jobs:
+            mail, outcomes = self._sort(job, by_message.get(job.id, []), found_specs, found, stopped, now)
+            if mail.groups:
+                in_hand.append(mail)
+                mail.open = len(mail.groups)
+            if outcomes or not mail.groups:
+                ended.append(self._recorder.record(_entry(mail, outcomes)))
+        if not in_hand and ended:
+            await asyncio.gather(*ended)
+        return in_hand
+
+    async def _load(self, jobs: Sequence[Job]) -> tuple[list[Due], dict[str, Spec]]:
+        ids = [job.id for job in jobs]
+
+        async def work(tx: Tx) -> tuple[list[Due], list[tuple[str, str]]]:
+            dues = await ledger.load(tx, ids)
+            missing = self._specs.missing({due.submission_id for due in dues})
+            rows = await ledger.specs(tx, missing) if missing else []
+            return dues, [(row[0], row[1]) for row in rows]
+
+        dues, rows = await self._records.read(work)
+        return dues, await self._specs.of({due.submission_id for due in dues}, rows)
+
+    async def _locate(self, domains: set[str]) -> Mapping[str, Destination | NoDestination]:
+        """Domains whose DNS is slow are left out: they are asked for on."""
+        found = {domain: known for domain in domains if (known := self._destinations.known(domain)) is not None}
+        rest = domains - found.keys()
+        if rest:
+            tasks = {asyncio.ensure_future(self._destinations.locate(domain)): domain for domain in rest}
+            done, _ = await asyncio.wait(tasks, timeout=_LOCATE_SECONDS)
+            found.update((tasks[task], task.result()) for task in done)
+        return found
+
+    def _sort(
+        self,
+        job: Job,
+        dues: Sequence[Due],
+        found_specs: Mapping[str, Spec],
+        found: Mapping[str, Destination | NoDestination],
+        stopped: Mapping[tuple[str, str, str], Suppression],
+        now: int,
+    ) -> tuple[InHand, list[Outcome]]:
+        """One message's recipients: into groups by site, or to an outcome of their own."""
+        if not dues:
+            return InHand(job, _NOTHING), []
+        mail = InHand(job, found_specs[dues[0].submission_id])
+        outcomes: list[Outcome] = []
+        groups: dict[str, tuple[Site, list[Due]]] = {}
+        for due in dues:
+            if now < due.next_at:
+                mail.waits_until.append(due.next_at)
+                continue
+            placed = self._place(due, found, stopped, now)
+            if isinstance(placed, Site):
+                groups.setdefault(placed.destination.site, (placed, []))[1].append(due)
+            else:
+                outcomes.append(placed)
+        mail.groups = list(groups.values())
+        mail.waits_until.extend(outcome.next_at for outcome in outcomes if outcome.next_at)
+        return mail, outcomes
+
+    def _place(
+        self,
+        due: Due,
+        found: Mapping[str, Destination | NoDestination],
+        stopped: Mapping[tuple[str, str, str], Suppression],
+        now: int,
+    ) -> Site | Outcome:
+        if now >= due.expires_at:
+            return too_old(due, now)
+        suppression = stopped.get((due.tenant_id, due.address, due.stream_id))
+        if suppression is not None:
+            return _suppressed(due, suppression, now)
+        destination = found.get(_domain(due.address))
+        if destination is None:
+            return _put_back(due, now, now + 5 * SECOND)
+        if isinstance(destination, NoDestination):
+            return self._nowhere(due, destination, now)
+        site = self._sites.of(destination)
+        if site.suspended_until > now:
+            return site_away(due, site.destination.site, site.reason, site.suspended_until, now)
+        if site.room(due.lane) <= 0:
+            return _put_back(due, now, now + site.wait_for_room())
+        return site
+
+    def _nowhere(self, due: Due, why: NoDestination, now: int) -> Outcome:
+        reply = {"code": why.code, "enhanced": why.enhanced, "text": why.text}
+        if why.permanent:
+            data = {"cause": why.cause, "reply": reply}
+            return Outcome(
+                due, State.BOUNCED, now, due.attempts + 1, 0, event=Type.BOUNCED, data=_json(data), reply=_json(reply)
+            )
+        verdict = of_silence(
+            why.cause, attempts=due.attempts + 1, expires_at=due.expires_at, now=now, policy=self._retry
+        )
+        data = {"cause": why.cause, "reply": reply, "next_at": verdict.next_at}
+        return Outcome(
+            due, verdict.state, now, due.attempts + 1, verdict.next_at, event=Type(verdict.state), data=_json(data)
+        )
+
+
+_NOTHING = Spec(from_=("", ""), stream="", key_id="")
+
+
+def _entry(mail: InHand, outcomes: list[Outcome]) -> Entry:
+    return Entry(
+        mail.job, outcomes, again_at=min(mail.waits_until, default=None), open=bool(mail.groups)
+    )
+
+
+def _domain(address: str) -> str:
+    return address.rpartition("@")[2]
+
+
+def _json(data: object) -> str:
+    return msgspec.json.encode(data).decode()
+
+
+def too_old(due: Due, now: int) -> Outcome:
+    """A peer that kept saying "not now" bounced it; without any answer it failed."""
+    state, event = (State.BOUNCED, Type.BOUNCED) if due.answered else (State.FAILED, Type.FAILED)
+    data = {"cause": "too_old", "max_age_s": (due.expires_at - due.due_at) // SECOND}
+    return Outcome(due, state, now, due.attempts, 0, event=event, data=_json(data))
+
+
+def _suppressed(due: Due, suppression: Suppression, now: int) -> Outcome:
+    data = {
+        "cause": suppression.reason,
+        "source": suppression.source,
+        "since": suppression.created_at,
+        "scope": suppression.stream_id or "all streams",
+    }
+    return Outcome(due, State.SUPPRESSED, now, due.attempts, 0, event=Type.SUPPRESSED, data=_json(data))
+
+
+def _put_back(due: Due, now: int, until: int) -> Outcome:
+    return Outcome(due, State.QUEUED if due.attempts == 0 else State.DEFERRED, now, due.attempts, until)
+
+
+def site_away(due: Due, site: str, reason: str, until: int, now: int) -> Outcome:
+    """The site is suspended, whoever the mail is for: no attempt is counted."""
+    until = min(until, due.expires_at)
+    data = {"cause": "site_unreachable", "site": site, "detail": reason, "next_at": until}
+    return Outcome(due, State.DEFERRED, now, due.attempts, until, event=Type.DEFERRED, data=_json(data))

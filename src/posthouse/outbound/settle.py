@@ -1,0 +1,224 @@
+"""The end of every attempt: the ledger row, its events, the suppression it earned and the
+job's fate, in one durable step, for all attempts that end at about the same time.
+
+`Recorder.record` returns when it is on disk. A connection awaits it before its next message,
+so when storage is away nothing more is sent: a mail that was delivered and cannot be
+recorded would be sent twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+from prometheus_client import Counter, Histogram
+
+from posthouse import ids
+from posthouse.clock import SECOND
+from posthouse.errors import Error, Unavailable
+from posthouse.events import log as event_log
+from posthouse.events.types import Type
+from posthouse.outbound import ledger
+from posthouse.outbound.ledger import Due
+from posthouse.outbound.model import FINAL, State
+from posthouse.storage.queue.base import Job, Queue
+from posthouse.storage.records.base import Records, Tx
+
+log = structlog.get_logger("outbound")
+
+OUTCOMES = Counter("posthouse_outcomes_total", "Transitions of recipients, by state.", ["state"])
+RECORD_BATCH = Histogram(
+    "posthouse_record_batch", "Outcomes that shared a durable step.", buckets=(1, 4, 16, 64, 256, 1024, 4096)
+)
+LATENCY = Histogram(
+    "posthouse_delivery_seconds",
+    "From when a message was due to its final state.",
+    ["lane"],
+    buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 15, 60, 300, 3600, 14400, 86400, 259200),
+)
+
+MOST_IN_STEP = 1000
+"""Entries in one durable step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One recipient's transition. `data` and `reply` are JSON. A put-back has no event: the
+    mail was not attempted and only waits, so `attempts` is as before."""
+
+    due: Due
+    state: State
+    at: int
+    attempts: int
+    next_at: int
+    stage: str = "send"
+    event: Type | None = None
+    data: str | None = None
+    reply: str | None = None
+    suppress: str | None = None
+    """Evidence, when the address is to be suppressed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What ends together for one job. `again_at` None: the job is done; `open`: other
+    recipients of the message are still under way, so the job stays leased."""
+
+    job: Job
+    outcomes: Sequence[Outcome]
+    again_at: int | None = None
+    open: bool = False
+    events: Sequence[tuple[str, int, int, str, str, str | None]] = ()
+    """Earlier transitions to write along: message_id, rcpt, at, type, stage, data."""
+
+
+class LeaseLost(Exception):
+    """Somebody else holds the job now: nothing of this entry may be written."""
+
+
+Suppress = Callable[[Tx, Sequence[Outcome]], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class _Waiting:
+    entry: Entry
+    done: asyncio.Future[bool] = field(repr=False)
+
+
+class Recorder:
+    def __init__(
+        self,
+        records: Records,
+        queue: Queue,
+        suppress: Suppress,
+        *,
+        current: Callable[[Job], Job],
+        release: Callable[[Job], None],
+        leases: asyncio.Lock,
+    ) -> None:
+        self._records = records
+        self._queue = queue
+        self._suppress = suppress
+        self._current = current
+        self._release = release
+        self._leases = leases
+        self._waiting: list[_Waiting] = []
+        self._flusher: asyncio.Task[None] | None = None
+
+    def record(self, entry: Entry) -> asyncio.Future[bool]:
+        """Resolves when the entry is durable: False when the lease was lost, so nothing of it
+        was written. Never fails while storage is away: it waits."""
+        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Waiting(entry, done))
+        if self._flusher is None or self._flusher.done():
+            self._flusher = asyncio.get_running_loop().create_task(self._flush())
+        return done
+
+    async def drain(self) -> None:
+        if self._flusher is not None:
+            await self._flusher
+
+    async def _flush(self) -> None:
+        pause = 0.1
+        while self._waiting:
+            batch, self._waiting = self._waiting[:MOST_IN_STEP], self._waiting[MOST_IN_STEP:]
+            try:
+                async with self._leases:
+                    await self._write(batch)
+                pause = 0.1
+            except Unavailable as error:
+                log.error("record_waits_for_storage", entries=len(batch), detail=error.detail)
+                self._waiting = batch + self._waiting
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 5.0)
+
+    async def _write(self, batch: list[_Waiting]) -> None:
+        try:
+            await self._step([waiting.entry for waiting in batch])
+        except LeaseLost:
+            await self._write_singly(batch)
+            return
+        except Error as error:
+            if isinstance(error, Unavailable) or len(batch) == 1:
+                raise
+            await self._write_singly(batch)
+            return
+        RECORD_BATCH.observe(len(batch))
+        for waiting in batch:
+            self._finish(waiting, written=True)
+
+    async def _write_singly(self, batch: list[_Waiting]) -> None:
+        for waiting in batch:
+            try:
+                await self._step([waiting.entry])
+            except LeaseLost:
+                log.warning("lease_lost", message_id=waiting.entry.job.id)
+                self._finish(waiting, written=False)
+            else:
+                self._finish(waiting, written=True)
+
+    def _finish(self, waiting: _Waiting, *, written: bool) -> None:
+        entry = waiting.entry
+        if not entry.open:
+            self._release(entry.job)
+        if written:
+            _count(entry.outcomes)
+        if not waiting.done.done():
+            waiting.done.set_result(written)
+
+    async def _step(self, entries: Sequence[Entry]) -> None:
+        """One transaction. The jobs go first: a lost lease undoes all of it."""
+        gone = [self._current(entry.job) for entry in entries if not entry.open and entry.again_at is None]
+        back = [
+            (self._current(entry.job), entry.again_at)
+            for entry in entries
+            if not entry.open and entry.again_at is not None
+        ]
+        settlements = [_settlement(outcome) for entry in entries for outcome in entry.outcomes]
+        lines = _lines(entries)
+        suppressed = [outcome for entry in entries for outcome in entry.outcomes if outcome.suppress is not None]
+
+        async def work(tx: Tx) -> None:
+            if gone and await self._queue.done(gone, tx=tx) != len(gone):
+                raise LeaseLost
+            if back and await self._queue.later(back, tx=tx) != len(back):
+                raise LeaseLost
+            await ledger.settle(tx, settlements)
+            await event_log.append(tx, lines)
+            if suppressed:
+                await self._suppress(tx, suppressed)
+
+        await self._records.write(work)
+
+
+def _settlement(outcome: Outcome) -> ledger.Settlement:
+    due = outcome.due
+    return (due.id, due.rcpt, outcome.state.value, outcome.attempts, outcome.at, outcome.reply, outcome.next_at)
+
+
+def _lines(entries: Sequence[Entry]) -> list[event_log.Line]:
+    """Event rows; ids ascend within a message because they are given out in order."""
+    plain: list[tuple[str, int, int, str, str, str | None]] = []
+    for entry in entries:
+        plain.extend(entry.events)
+        plain.extend(
+            (o.due.id, o.due.rcpt, o.at, o.event.value, o.stage, o.data) for o in entry.outcomes if o.event is not None
+        )
+    return [
+        (message, rcpt, event_id, at, kind, stage, data)
+        for event_id, (message, rcpt, at, kind, stage, data) in zip(ids.many("evt", len(plain)), plain, strict=True)
+    ]
+
+
+def _count(outcomes: Sequence[Outcome]) -> None:
+    for outcome in outcomes:
+        if outcome.event is None:
+            continue
+        OUTCOMES.labels(outcome.state.value).inc()
+        if outcome.state in FINAL:
+            LATENCY.labels(_LANES[outcome.due.lane]).observe((outcome.at - outcome.due.due_at) / SECOND)
+
+
+_LANES = ("critical", "transactional", "bulk")

@@ -1,0 +1,55 @@
+"""What the messages of one request share, as it lies in the `submission` table."""
+
+from __future__ import annotations
+
+import msgspec
+
+Named = tuple[str, str]
+"""A mailbox as (display name or "", address)."""
+
+
+class AttachmentRef(msgspec.Struct, frozen=True, array_like=True):
+    filename: str
+    content_type: str
+    content_id: str | None
+    blob: str
+    size: int
+
+
+class Spec(msgspec.Struct, frozen=True, omit_defaults=True, rename={"from_": "from"}):
+    """Immutable once written: a crash, a retry and a preview all see the same."""
+
+    from_: Named
+    stream: str
+    key_id: str
+    reply_to: tuple[Named, ...] = ()
+    to: tuple[Named, ...] = ()
+    """Of a single message; each message of a fan-out is to its own recipient."""
+    cc: tuple[Named, ...] = ()
+    subject: str = ""
+    html: str | None = None
+    text: str | None = None
+    template: str | None = None
+    template_id: str | None = None
+    template_version: int | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    attachments: tuple[AttachmentRef, ...] = ()
+    tags: tuple[str, ...] = ()
+    variables: msgspec.Raw = msgspec.Raw(b"{}")
+    """A single message's, or the defaults of a fan-out's recipients."""
+    fan_out: bool = False
+
+
+class Elsewhere(msgspec.Struct, frozen=True):
+    """Stands in the row for a spec too large for it."""
+
+    blob: str
+
+
+INLINE_LIMIT = 256 * 1024
+"""Bytes of JSON kept in the row; a larger spec lies in a blob."""
+
+encode = msgspec.json.Encoder().encode
+decode = msgspec.json.Decoder(Spec).decode
+decode_elsewhere = msgspec.json.Decoder(Elsewhere).decode
+ELSEWHERE_MARK = b'{"blob":'

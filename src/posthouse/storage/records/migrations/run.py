@@ -1,0 +1,109 @@
+"""Bring a database to the newest schema: `migrate(url)`."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from alembic.config import Config
+from alembic.runtime.environment import EnvironmentContext
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import event
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from posthouse import errors
+from posthouse.storage.records.address import PostgresAddress, SqliteAddress, parse
+
+_LOCK = 0x706F7374_686F7573
+"""Advisory lock of PostgreSQL that one upgrade at a time holds ("posthous")."""
+
+_CONNECT_TIMEOUT = 10.0
+
+
+async def migrate(url: str) -> str:
+    """Upgrade and return the revision reached; at the newest already, nothing is written.
+
+    :raises StorageUnavailable: the database is away, locked, or not a database.
+    :raises Misconfigured: the URL is wrong, or the schema is newer than this release.
+    """
+    address = parse(url)
+    try:
+        if isinstance(address, SqliteAddress):
+            return await asyncio.to_thread(_migrate_sqlite, address)
+        return await _migrate_postgres(address)
+    except (DBAPIError, OSError, TimeoutError) as error:
+        raise errors.StorageUnavailable(detail=f"migration: {error}") from error
+
+
+def head() -> str:
+    """The newest revision that this release knows."""
+    revision = _scripts().get_current_head()
+    assert revision is not None
+    return revision
+
+
+def _scripts() -> ScriptDirectory:
+    here = Path(__file__).parent
+    return ScriptDirectory(str(here), version_locations=[str(here / "versions")])
+
+
+def _upgrade(connection: sa.Connection) -> str:
+    scripts = _scripts()
+    newest = head()
+    current = MigrationContext.configure(connection).get_current_revision()
+    if current == newest:
+        return newest
+    known = {script.revision for script in scripts.walk_revisions()}
+    if current is not None and current not in known:
+        raise errors.Misconfigured(
+            f"the database has schema {current}, which is newer than this release; install the release that made it",
+            code="schema_too_new",
+        )
+
+    def steps(revision: Any, _context: MigrationContext) -> Any:
+        return scripts._upgrade_revs(newest, revision)  # pyright: ignore[reportPrivateUsage] - as Alembic's own commands do
+
+    with EnvironmentContext(Config(), scripts, fn=steps, destination_rev=newest) as environment:
+        environment.configure(connection=connection, transactional_ddl=True)
+        environment.run_migrations()
+    return newest
+
+
+def _migrate_sqlite(address: SqliteAddress) -> str:
+    address.create()
+    engine = sa.create_engine(f"sqlite:///{address.path}", poolclass=sa.NullPool)
+
+    # The driver must not open and close transactions by itself around DDL.
+    @event.listens_for(engine, "connect")
+    def _autocommit(connection: Any, _record: Any) -> None:  # pyright: ignore[reportUnusedFunction]
+        connection.isolation_level = None
+        connection.execute("PRAGMA busy_timeout=10000")
+        connection.execute("PRAGMA journal_mode=WAL")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: sa.Connection) -> None:  # pyright: ignore[reportUnusedFunction]
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    try:
+        with engine.begin() as connection:
+            return _upgrade(connection)
+    finally:
+        engine.dispose()
+
+
+async def _migrate_postgres(address: PostgresAddress) -> str:
+    engine = create_async_engine(
+        address.sqlalchemy_url,
+        poolclass=sa.NullPool,
+        connect_args={"timeout": _CONNECT_TIMEOUT},
+    )
+    try:
+        async with engine.begin() as connection:
+            await connection.execute(sa.text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+            return await connection.run_sync(_upgrade)
+    finally:
+        await engine.dispose()

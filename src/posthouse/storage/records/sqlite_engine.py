@@ -1,0 +1,248 @@
+"""One SQLite connection: how it is set up, what its errors mean, and the transaction over it.
+
+Python's sqlite3 releases the GIL at every step of the engine and takes it again after. While
+another thread runs Python, each such hand-over may cost up to the switch interval, so the
+steps are counted: lists of rows are one statement (`sql.values`), and a SELECT that gave
+many rows is read as one JSON text from then on (`sql.aggregated`).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from posthouse import errors
+from posthouse.storage.records import sql as sqltext
+from posthouse.storage.records.base import Row, Value, Work
+
+T = TypeVar("T")
+
+_AGGREGATE_FROM = 8
+"""Rows from which one JSON text is cheaper than a step for each."""
+
+_ENGINE_TROUBLE = {
+    sqlite3.SQLITE_BUSY: "the database is locked by another process",
+    sqlite3.SQLITE_LOCKED: "the database is locked",
+    sqlite3.SQLITE_NOMEM: "out of memory",
+    sqlite3.SQLITE_READONLY: "the database is read-only",
+    sqlite3.SQLITE_INTERRUPT: "the statement took too long",
+    sqlite3.SQLITE_IOERR: "input/output error",
+    sqlite3.SQLITE_CORRUPT: "the database file is corrupt",
+    sqlite3.SQLITE_FULL: "the disk is full",
+    sqlite3.SQLITE_CANTOPEN: "the database file cannot be opened",
+    sqlite3.SQLITE_PROTOCOL: "locking failed",
+    sqlite3.SQLITE_NOTADB: "the file is not a database",
+    sqlite3.SQLITE_PERM: "no permission",
+    sqlite3.SQLITE_AUTH: "no permission",
+}
+
+_rows_from_json = msgspec.json.Decoder(list[tuple[str | int | None, ...]]).decode
+
+
+def translate(error: sqlite3.Error) -> Exception:
+    """What a caller of the port sees. Wrong SQL stays what it is: our own mistake."""
+    if isinstance(error, sqlite3.IntegrityError):
+        return errors.Conflict(detail=str(error))
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in _ENGINE_TROUBLE:
+        return errors.StorageUnavailable(detail=f"SQLite: {_ENGINE_TROUBLE[code]} ({error})")
+    return error
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """How connections to one file are opened."""
+
+    path: Path
+    busy_timeout: float
+    """Seconds to wait for another process's lock."""
+    checkpoint_pages: int
+    """Pages in the log after which a commit moves them into the database file."""
+    cache_bytes: int = 64 * 1024 * 1024
+    journal_limit: int = 256 * 1024 * 1024
+    """Bytes to which the log is cut after it grew past them."""
+
+
+class Engine:
+    """One connection, used only by the thread that made it."""
+
+    __slots__ = ("_connection", "_durable", "_widths", "tx")
+
+    def __init__(self, setup: Setup, *, writer: bool) -> None:
+        """:raises StorageUnavailable: the file cannot be opened or is no database."""
+        self._widths: dict[str, int] = {}  # text → columns when aggregated, 0 when it cannot be
+        self._durable = True
+        self.tx = SqliteTx(self)
+        try:
+            self._connection = _connect(setup, writer=writer)
+        except sqlite3.Error as error:
+            raise translate(error) from error
+
+    def begin(self, *, immediate: bool, durable: bool = True) -> None:
+        try:
+            if durable is not self._durable:
+                self._connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+                self._durable = durable
+            self._connection.execute("BEGIN IMMEDIATE" if immediate else "BEGIN")
+        except sqlite3.Error as error:
+            raise translate(error) from error
+
+    def control(self, statement: str) -> None:
+        """COMMIT, SAVEPOINT and the like."""
+        try:
+            self._connection.execute(statement)
+        except sqlite3.Error as error:
+            raise translate(error) from error
+
+    def rollback(self) -> None:
+        """Whatever state the connection is in: the engine may have rolled back by itself."""
+        if self._connection.in_transaction:
+            self.control("ROLLBACK")
+
+    def interrupt(self) -> None:
+        """From any thread: the running statement fails as one that took too long."""
+        self._connection.interrupt()
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def query(self, sql: str, params: Sequence[Value]) -> list[Row]:
+        statement = sqltext.plain(sql)
+        filled = sqltext.encode_lists(statement.lists, params)
+        try:
+            return self._fetch(statement.text, filled, aggregate=statement.reads)
+        except sqlite3.Error as error:
+            raise translate(error) from error
+
+    def run(self, sql: str, params: Sequence[Value]) -> int:
+        before = self._connection.total_changes
+        self.query(sql, params)
+        return self._connection.total_changes - before
+
+    def spread(self, sql: str, rows: Sequence[Row], params: Sequence[Value]) -> list[Row]:
+        statement = sqltext.spread(sql)
+        width = len(statement.columns)
+        most = sqltext.most_rows(width)
+        found: list[Row] = []
+        try:
+            for start in range(0, len(rows), most):
+                chunk = rows[start : start + most]
+                size = sqltext.size_for(len(chunk), width)
+                filled = sqltext.values_params(statement, size, chunk, params)
+                found += self._fetch(sqltext.values(sql, size), filled, aggregate=statement.reads)
+        except sqlite3.Error as error:
+            raise translate(error) from error
+        return found
+
+    def run_spread(self, sql: str, rows: Sequence[Row], params: Sequence[Value]) -> int:
+        before = self._connection.total_changes
+        self.spread(sql, rows, params)
+        return self._connection.total_changes - before
+
+    def _fetch(self, text: str, params: Sequence[Any], *, aggregate: bool) -> list[Row]:
+        width = self._widths.get(text) if aggregate else 0
+        if width:
+            rows = self._fetch_aggregated(text, width, params)
+            if rows is not None:
+                return rows
+        cursor = self._connection.execute(text, params)
+        rows = cursor.fetchall()
+        if width is None and len(rows) >= _AGGREGATE_FROM:
+            self._widths[text] = len(cursor.description)
+        return rows
+
+    def _fetch_aggregated(self, text: str, width: int, params: Sequence[Any]) -> list[Row] | None:
+        """None when the rows hold what JSON does not: bytes, or floats to the last bit."""
+        try:
+            (answer,) = self._connection.execute(sqltext.aggregated(text, width), params).fetchone()
+            return _rows_from_json(answer)  # type: ignore[return-value]
+        except msgspec.ValidationError:
+            pass
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_ERROR:
+                raise
+        self._widths[text] = 0
+        return None
+
+
+class SqliteTx:
+    """`base.Tx` over an engine. Its methods never suspend, so a thread drives the work."""
+
+    __slots__ = ("_engine",)
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def rows(self, sql: str, *params: Value) -> list[Row]:
+        return self._engine.query(sql, params)
+
+    async def row(self, sql: str, *params: Value) -> Row | None:
+        rows = self._engine.query(sql, params)
+        return rows[0] if rows else None
+
+    async def run(self, sql: str, *params: Value) -> int:
+        return self._engine.run(sql, params)
+
+    async def each(self, sql: str, rows: Sequence[Row], *params: Value) -> list[Row]:
+        return self._engine.spread(sql, rows, params)
+
+    async def run_each(self, sql: str, rows: Sequence[Row], *params: Value) -> int:
+        return self._engine.run_spread(sql, rows, params)
+
+
+def drive(work: Work[T], tx: SqliteTx) -> T:
+    """Run the work to its end in this thread.
+
+    :raises RuntimeError: it awaited something besides its transaction.
+    """
+    steps = work(tx).__await__()
+    try:
+        next(steps)
+    except StopIteration as stop:
+        return stop.value
+    close = getattr(steps, "close", None)
+    if close is not None:
+        close()
+    raise RuntimeError("the work of a transaction may await only its transaction")
+
+
+def _connect(setup: Setup, *, writer: bool) -> sqlite3.Connection:
+    mode = "rw" if writer else "ro"
+    connection = sqlite3.connect(
+        f"{setup.path.as_uri()}?mode={mode}",
+        uri=True,
+        timeout=setup.busy_timeout,
+        isolation_level=None,
+        cached_statements=256,
+    )
+    try:
+        for pragma in _pragmas(setup, writer=writer):
+            connection.execute(f"PRAGMA {pragma}").fetchall()
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def _pragmas(setup: Setup, *, writer: bool) -> list[str]:
+    shared = [
+        f"cache_size=-{setup.cache_bytes // 1024 // (1 if writer else 4)}",
+        "temp_store=MEMORY",
+        "foreign_keys=OFF",
+        "trusted_schema=OFF",
+    ]
+    if not writer:
+        return [*shared, "query_only=ON"]
+    return [
+        "journal_mode=WAL",
+        *shared,
+        "synchronous=FULL",
+        f"wal_autocheckpoint={setup.checkpoint_pages}",
+        f"journal_size_limit={setup.journal_limit}",
+        "secure_delete=FAST",
+    ]
