@@ -220,6 +220,8 @@ def _flatten(table: Mapping[str, Any], prefix: str, source: Source, into: _Gathe
 def _suggestion(name: str, source: Source) -> str:
     """The likeliest name that was meant, in the form of its source; empty when none is near."""
     near = get_close_matches(name, settings(), n=1, cutoff=0.7)
+    if not near and (section := get_close_matches(name, sections(), n=1, cutoff=0.7)):
+        return f"[{section[0]}]"
     if not near:
         leaf = name.rpartition(".")[2]
         flat = {known.replace(".", "_"): known for known in settings()}
