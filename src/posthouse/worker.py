@@ -97,6 +97,12 @@ class Worker:
         for event in self._wake.values():
             event.set()
 
+    async def hand_back_all(self) -> None:
+        """At a stop: what is still held becomes due at once, for whoever comes next."""
+        held = [job for jobs in self._held.values() for job in jobs.values()]
+        if held:
+            await self._hand_back(held, after=0)
+
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._renew())
@@ -159,10 +165,10 @@ class Worker:
             log.warning("stage_fault", stage=self._stage, jobs=len(jobs), error=type(error).__name__, detail=detail)
             await self._hand_back(jobs)
 
-    async def _hand_back(self, jobs: Sequence[Job]) -> None:
+    async def _hand_back(self, jobs: Sequence[Job], after: int = 5 * SECOND) -> None:
         """Due again in a moment; if even that fails, when the lease ends."""
         mine = [job for job in jobs if self.holds(job.id)]
-        soon = self._clock() + 5 * SECOND
+        soon = self._clock() + after
         try:
             async with self.leases:
                 await self._queue.later([(self.current(job), soon) for job in mine])

@@ -24,7 +24,7 @@ from posthouse.clock import SECOND, Clock
 from posthouse.egress.model import Destination, Kind, NoDestination
 from posthouse.egress.routes import Routes
 from posthouse.errors import DnsUnavailable
-from posthouse.net.dns import Answer, MxRecord
+from posthouse.net.dns import Answer, Mx
 
 _MOST_DOMAINS = 100_000
 _KEEP_AT_LEAST = 60
@@ -37,7 +37,7 @@ _MOST_HOSTS = 10
 class Resolver(Protocol):
     """`net.dns.Resolver`, as far as it is needed here."""
 
-    async def mx(self, domain: str) -> Answer[MxRecord]: ...
+    async def mx(self, domain: str) -> Answer[Mx]: ...
 
     async def addresses(self, host: str) -> Answer[str]: ...
 
@@ -106,7 +106,7 @@ class Destinations:
         try:
             answer = await self._resolver.mx(domain)
             found: Destination | NoDestination
-            if not answer.exists:
+            if answer.nxdomain:
                 found = _refused("no_such_domain", "5.1.2", f"The domain {domain} does not exist")
             elif not answer.records:
                 found = await self._implicit(domain)
@@ -125,7 +125,7 @@ class Destinations:
             return _refused("no_mail_host", "5.1.2", f"The domain {domain} has neither an MX nor an address")
         return self._site([domain], domain)
 
-    def _from_mx(self, domain: str, records: Sequence[MxRecord]) -> Destination | NoDestination:
+    def _from_mx(self, domain: str, records: Sequence[Mx]) -> Destination | NoDestination:
         if any(record.host in ("", ".") for record in records):
             return _refused("null_mx", "5.1.10", f"The domain {domain} takes no mail (null MX)", code=556)
         ordered: list[str] = []

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from posthouse.accounts import Stream
+from posthouse.accounts.model import Stream
 from posthouse.clock import DAY, SECOND, from_datetime
 from posthouse.errors import Error, Fault, Invalid
 from posthouse.mail.address import Mailbox, mailbox, parse_mailbox

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import msgspec
 
 from posthouse import ids
-from posthouse.accounts import Caller
+from posthouse.accounts.model import Caller
 from posthouse.clock import Clock
-from posthouse.domains import Domains
+from posthouse.domains.service import Domains
 from posthouse.errors import Error, Fault, Forbidden, Invalid
 from posthouse.outbound import ledger
 from posthouse.outbound import spec as specs
@@ -20,7 +20,8 @@ from posthouse.outbound.model import State
 from posthouse.outbound.spec import AttachmentRef, Elsewhere, Spec
 from posthouse.storage.blobs.base import Blobs
 from posthouse.storage.records.base import Records, Tx
-from posthouse.templates import Key, Templates
+from posthouse.templates.model import Key
+from posthouse.templates.service import Templates
 
 
 @dataclass(frozen=True, slots=True)

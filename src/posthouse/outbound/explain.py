@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
-from posthouse.accounts import Stream
+from posthouse.accounts.model import Stream
 from posthouse.clock import SECOND, rfc3339
-from posthouse.domains import SigningKey
+from posthouse.domains.model import SigningKey
 from posthouse.events.types import Event, Type
 from posthouse.outbound.ledger import Line
 from posthouse.outbound.model import FINAL, Explanation, Sentence, State

@@ -54,12 +54,16 @@ class RenderPool:
         self._count = processes
         self._processes: list[_Process] = []
         self._waiting: tuple[deque[_Batch], ...] = tuple(deque() for _ in Lane)
+        self._started = False
         self._closed = False
         self._restarts: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        for _ in range(self._count):
-            await self._launch()
+        """Before the first use; a second call does nothing."""
+        if not self._started:
+            self._started = True
+            for _ in range(self._count):
+                await self._launch()
 
     @property
     def pids(self) -> list[int]:
@@ -67,6 +71,7 @@ class RenderPool:
 
     async def render(self, lane: int, tasks: Sequence[Task], contexts: Mapping[str, Context]) -> list[Result]:
         """Results in the order of `tasks`; `contexts` holds each task's context."""
+        await self.start()
         loop = asyncio.get_running_loop()
         batches = [
             _Batch(lane, tasks[at : at + TASKS_IN_BATCH], contexts, loop.create_future())

@@ -30,7 +30,8 @@ from posthouse.outbound.verdict import RetryPolicy, of_silence
 from posthouse.storage.blobs.base import Blobs
 from posthouse.storage.queue.base import Job
 from posthouse.storage.records.base import Records, Tx
-from posthouse.suppression import Suppression, Suppressions
+from posthouse.suppression.model import Suppression
+from posthouse.suppression.service import Suppressions
 
 _SPECS_KEPT = 2000
 _LOCATE_SECONDS = 3.0

@@ -13,15 +13,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from posthouse.clock import SECOND, Clock
-from posthouse.domains import Domains, SigningKey
+from posthouse.domains.model import SigningKey
+from posthouse.domains.service import Domains
 from posthouse.events.types import Type
 from posthouse.outbound.ledger import Due
 from posthouse.outbound.mail_in_hand import InHand
 from posthouse.outbound.pool import RenderPool
 from posthouse.outbound.render_process import Context, Failure, SignWith, Task
 from posthouse.outbound.spec import Spec
-from posthouse.templates import Key, Templates
-from posthouse.templates.model import Compiled
+from posthouse.templates.model import Compiled, Key
+from posthouse.templates.service import Templates
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,8 @@ class Render:
 
     async def _compiled(self, specs: Sequence[Spec]) -> dict[Key, Compiled]:
         wanted = {_key(spec) for spec in specs if spec.template_id is not None}
-        return dict(await self._templates.compiled(wanted)) if wanted else {}
+        found = await self._templates.compiled(wanted) if wanted else {}
+        return {Key(*key): compiled for key, compiled in found.items()}
 
     async def _keys(self, pairs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], tuple[SigningKey, ...]]:
         by_tenant: dict[str, set[str]] = {}

@@ -24,7 +24,7 @@ from posthouse.mail.address import Mailbox, parse_mailbox
 from posthouse.mail.build import Attachment, Skeleton
 from posthouse.mailauth.dkim import Signer, load_private_key, sign
 from posthouse.outbound.spec import AttachmentRef, Named
-from posthouse.storage.blobs.open import open_blobs
+from posthouse.storage.blobs.factory import open_blobs
 from posthouse.templates.fill import Filler
 from posthouse.templates.model import Compiled
 

@@ -11,7 +11,9 @@ from typing import Any, TypeVar
 import msgspec
 
 from posthouse import ids
-from posthouse.accounts import Caller, Streams, idempotency
+from posthouse.accounts import idempotency
+from posthouse.accounts.model import Caller
+from posthouse.accounts.streams import Streams
 from posthouse.clock import DAY, Clock, from_datetime, rfc3339
 from posthouse.errors import Conflict, Error, Fault, Invalid, NotFound, TooLarge
 from posthouse.events import log as event_log
@@ -20,7 +22,7 @@ from posthouse.outbound import ledger
 from posthouse.outbound.check import FURTHEST, Bounds, Checked, check_fan_out, check_message, expires_at
 from posthouse.outbound.compose import Compose, Composed
 from posthouse.outbound.explain import explain
-from posthouse.outbound.ledger import Due, Line
+from posthouse.outbound.ledger import Line
 from posthouse.outbound.model import (
     FINAL,
     Answer,
