@@ -7,6 +7,7 @@ python scripts/reference.py --check    exit code 1 and the names of pages that d
 from __future__ import annotations
 
 import ast
+import json
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -17,7 +18,9 @@ from typing import Any
 
 import typer
 
-from posthouse import errors
+from posthouse import __version__, errors
+from posthouse.api import openapi
+from posthouse.api.app import OPERATIONS
 from posthouse.cli import program
 from posthouse.config import catalog
 
@@ -234,9 +237,7 @@ def metrics_page() -> str:
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and _name(node.func) in {"Counter", "Gauge", "Histogram", "Summary"}:
                 rows += _metric(node)
-    head = (
-        "# Metrics\n\n`GET /metrics` answers in Prometheus' text format. No label holds an address or a user's text.\n\n"
-    )
+    head = "# Metrics\n\n`GET /metrics` answers in Prometheus' text format. Labels hold no address and no text.\n\n"
     return head + table(("Metric", "Kind", "Labels", "Meaning"), sorted(rows))
 
 
@@ -316,7 +317,7 @@ def _options(command: Any, *, shared: bool = False) -> str:
 
 
 def api_page() -> str:
-    document: dict[str, Any] = import_module("posthouse.api.openapi").document()
+    document: dict[str, Any] = json.loads(json.dumps(openapi.document(OPERATIONS, version=__version__)))
     parts = ["# HTTP API\n", one_line(document["info"].get("description", "")) + "\n"]
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
