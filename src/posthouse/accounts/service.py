@@ -37,7 +37,7 @@ class Accounts:
         """
         self._records = records
         self._clock = clock
-        self._defaults = defaults or Limits()
+        self.defaults = defaults or Limits()
         self._authenticator = Authenticator(records, clock)
         self.authenticate = self._authenticator.authenticate
         self.write_last_used = self._authenticator.write_last_used
@@ -50,7 +50,7 @@ class Accounts:
         :raises Conflict: code `tenant_exists`.
         """
         now = self._clock()
-        tenant = Tenant(ids.new("ten"), _name(name), now, None, _limits(limits or self._defaults))
+        tenant = Tenant(ids.new("ten"), _name(name), now, None, _limits(limits or self.defaults))
 
         async def work(tx: Tx) -> Tenant:
             if await store.tenant_named(tx, tenant.name) is not None:

@@ -12,6 +12,7 @@ from posthouse.accounts.model import Caller
 from posthouse.accounts.service import Accounts
 from posthouse.accounts.streams import Streams
 from posthouse.clock import Clock
+from posthouse.domains.service import Domains
 from posthouse.outbound.model import (
     Answer,
     EventView,
@@ -26,6 +27,8 @@ from posthouse.outbound.model import (
 )
 from posthouse.storage.queue.base import Queue
 from posthouse.storage.records.base import Records
+from posthouse.suppression.service import Suppressions
+from posthouse.templates.service import Templates
 
 Check = Callable[[], Awaitable[None]]
 """Raises when a part does not answer."""
@@ -60,6 +63,9 @@ class Services:
     accounts: Accounts
     streams: Streams
     messages: Messages
+    templates: Templates
+    domains: Domains
+    suppressions: Suppressions
     records: Records
     queue: Queue
     checks: Mapping[str, Check] = field(default_factory=dict[str, Check])

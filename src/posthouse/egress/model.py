@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from posthouse.net.smtp import Auth, Delivery, TlsPolicy
+from posthouse.net.tls import TlsPolicy
+from posthouse.smtp.outcome import Delivery
+from posthouse.smtp.sasl import Credentials
 
 
 class Kind(StrEnum):
@@ -29,7 +31,7 @@ class Route:
     hosts: tuple[tuple[str, int], ...] = ()
     port: int = 25
     """Of the MX hosts."""
-    auth: Auth | None = None
+    credentials: Credentials | None = None
     connections: int = 20
     """At once to one site, all lanes together."""
 
@@ -93,5 +95,3 @@ class Parcel:
     context: Any = field(default=None, repr=False)
     ready_at: int = 0
     """Since when it waits at the site (µs)."""
-    retried: bool = False
-    """A reused connection turned out dead before the peer saw any of it."""

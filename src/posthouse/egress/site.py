@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 from posthouse.clock import SECOND, Clock
 from posthouse.egress.model import Attempt, Destination, Parcel, Target
-from posthouse.net.smtp import Connection, ConnectFailed
+from posthouse.net.smtp import Connection
+from posthouse.smtp.outcome import Envelope, SessionFailed
 from posthouse.storage.queue.base import Lane
 
 LANE_CEILING = {Lane.CRITICAL: 1.0, Lane.TRANSACTIONAL: 0.85, Lane.BULK: 0.6}
@@ -32,7 +33,7 @@ _ROOM_SECONDS = 5.0
 _ROOM_LEAST = 256
 
 Open = Callable[[Destination, Target], Awaitable[Connection]]
-Addresses = Callable[[str], Awaitable[Sequence[str]]]
+Addresses = Callable[[Destination, str], Awaitable[Sequence[str]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +108,8 @@ class Site:
         if self.suspended_until > self.used_at:
             self._keep(asyncio.get_running_loop().create_task(self._give_back()), lane)
             return
-        idle = self._idle[lane]
-        while idle:
-            waiter = idle.popleft()
-            if not waiter.done():
-                waiter.set_result(None)
-                return
+        if self._wake_one(lane):
+            return
         if len(self._ready[lane]) > self._opening[lane] and self._may_open(lane):
             self._spawn(lane)
 
@@ -137,6 +134,16 @@ class Site:
 
     # Connections.
 
+    def _wake_one(self, lane: int) -> bool:
+        """Whether an idle connection of the lane looks for work now."""
+        idle = self._idle[lane]
+        while idle:
+            waiter = idle.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return True
+        return False
+
     def _may_open(self, lane: int) -> bool:
         """A lane may open while it and every lane below it stay under each ceiling above."""
         counts = [len(tasks) for tasks in self._tasks]
@@ -159,7 +166,7 @@ class Site:
                 {"message": "a connection's task failed", "exception": error, "task": task}
             )
         for waiting in Lane:
-            if self._ready[waiting] and not self._idle[waiting] and self._may_open(waiting):
+            if self._ready[waiting] and not self._wake_one(waiting) and self._may_open(waiting):
                 self._spawn(waiting)
 
     async def _serve(self, lane: int) -> None:
@@ -185,11 +192,8 @@ class Site:
             if parcel.deadline <= started:
                 await parcel.settle(parcel, Attempt(started, started, cause="too_late"))
                 continue
-            delivery = await connection.deliver(parcel.recipients, parcel.reverse_path, parcel.data, parcel.smtputf8)
-            if delivery.stale and not parcel.retried:
-                parcel.retried = True
-                self._ready[lane].appendleft(parcel)
-                return
+            envelope = Envelope(parcel.reverse_path, parcel.recipients, smtputf8=parcel.smtputf8)
+            delivery = await connection.deliver(envelope, parcel.data, canonical=True)
             self._settled += 1
             await parcel.settle(parcel, Attempt(started, self._clock(), delivery=delivery))
             if not connection.reusable:
@@ -208,7 +212,6 @@ class Site:
         waiter: asyncio.Future[None] = loop.create_future()
         self._idle[lane].append(waiter)
         timer = loop.call_later(self._limits.idle, _wake, waiter)
-        connection.on_lost(lambda: _wake(waiter))
         try:
             await waiter
         finally:
@@ -223,14 +226,14 @@ class Site:
         problems: list[str] = []
         for host, port in self.destination.hosts:
             try:
-                addresses = await self._addresses(host)
+                addresses = await self._addresses(self.destination, host)
             except Exception as error:  # noqa: BLE001 - any resolver failure is this host's
                 problems.append(f"{host}: {error}")
                 continue
             for ip in addresses:
                 try:
                     connection = await self._open(self.destination, Target(host, ip, port))
-                except ConnectFailed as error:
+                except SessionFailed as error:
                     problems.append(f"{host} [{ip}]:{port}: {error}")
                     continue
                 self._failures = 0

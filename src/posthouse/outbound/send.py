@@ -16,7 +16,6 @@ from posthouse.clock import SECOND, Clock
 from posthouse.egress.model import Attempt, Parcel
 from posthouse.egress.site import Site
 from posthouse.events.types import Type
-from posthouse.net.smtp import Delivery
 from posthouse.outbound.ledger import Due
 from posthouse.outbound.mail_in_hand import InHand
 from posthouse.outbound.model import State
@@ -24,6 +23,7 @@ from posthouse.outbound.prepare import site_away, too_old
 from posthouse.outbound.render import NotRendered, Rendered
 from posthouse.outbound.settle import Outcome, Recorder
 from posthouse.outbound.verdict import RetryPolicy, Verdict, of_reply, of_silence
+from posthouse.smtp.outcome import Delivery, Stage
 from posthouse.smtp.reply import Reply
 
 STALE_AFTER = 10 * SECOND
@@ -116,46 +116,39 @@ class Send:
         return Outcome(due, State.DEFERRED if due.attempts else State.QUEUED, now, due.attempts, now)
 
     def _answered(self, group: _Group, attempt: Attempt, delivery: Delivery) -> list[Outcome]:
-        """The peer's replies, recipient by recipient."""
+        """The replies, recipient by recipient: the peer's, or ours where it gave none."""
         common = _about(group, attempt, delivery)
         return [
-            self._outcome(due, reply, at_rcpt, stage, delivery, attempt.ended_at, common)
-            for due, (reply, at_rcpt, stage) in zip(group.dues, delivery.per_recipient(), strict=True)
+            self._outcome(due, reply, delivery, attempt.ended_at, common)
+            for due, reply in zip(group.dues, delivery.replies, strict=True)
         ]
 
     def _outcome(
-        self,
-        due: Due,
-        reply: Reply | None,
-        at_rcpt: bool,
-        stage: str,
-        delivery: Delivery,
-        now: int,
-        common: dict[str, Any],
+        self, due: Due, reply: Reply, delivery: Delivery, now: int, common: dict[str, Any]
     ) -> Outcome:
         attempts = due.attempts + 1
-        if reply is None:
+        failure = delivery.failure
+        silent = failure is not None and failure.local and reply is failure.reply
+        if silent:
             cause = "unknown_outcome" if delivery.unknown else "connection_lost"
-            verdict = of_silence(
-                cause, attempts=attempts, expires_at=due.expires_at, now=now, policy=self._retry
-            )
-            said = None
+            verdict = of_silence(cause, attempts=attempts, expires_at=due.expires_at, now=now, policy=self._retry)
         else:
             verdict = of_reply(
                 reply,
-                at_rcpt=at_rcpt,
+                at_rcpt=_is_at_rcpt(reply, delivery),
                 attempts=attempts,
                 created_at=due.due_at,
                 expires_at=due.expires_at,
                 now=now,
                 policy=self._retry,
             )
-            said = {"code": reply.code, "enhanced": reply.enhanced, "text": reply.text}
-        data = {**common, "attempt": attempts, "cause": verdict.cause, "at": stage, "reply": said}
+        said = {"code": reply.code, "enhanced": reply.enhanced, "text": reply.text}
+        data = {**common, "attempt": attempts, "cause": verdict.cause, "reply": said}
         if verdict.next_at:
             data["next_at"] = verdict.next_at
-        if delivery.detail:
-            data["detail"] = delivery.detail
+        if failure is not None and failure.detail:
+            data["detail"] = failure.detail
+        ours = silent or delivery.local
         return Outcome(
             due,
             verdict.state,
@@ -164,17 +157,25 @@ class Send:
             verdict.next_at,
             event=Type(verdict.state),
             data=_encode(data).decode(),
-            reply=_encode(said).decode() if said is not None else None,
-            suppress=f"{reply.code} {reply.enhanced or ''} {reply.text}" if verdict.suppress and reply else None,
+            reply=None if ours else _encode(said).decode(),
+            suppress=f"{reply.code} {reply.enhanced or ''} {reply.text}" if verdict.suppress and not ours else None,
         )
 
 
+def _is_at_rcpt(reply: Reply, delivery: Delivery) -> bool:
+    """Whether the reply is to RCPT TO: then it is about this address alone."""
+    if delivery.final is not None:
+        return reply is not delivery.final
+    return delivery.stage is Stage.RCPT
+
+
 def _about(group: _Group, attempt: Attempt, delivery: Delivery) -> dict[str, Any]:
-    destination = group.site.destination
+    peer = delivery.peer
     return {
-        "route": destination.route.name,
-        "host": delivery.peer.host,
-        "ip": delivery.peer.ip,
-        "tls": delivery.peer.tls,
+        "route": group.site.destination.route.name,
+        "host": peer.host,
+        "ip": peer.ip,
+        "tls": peer.tls,
+        "at": delivery.stage.value,
         "ms": (attempt.ended_at - attempt.started_at) // 1000,
     }

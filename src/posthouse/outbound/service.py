@@ -37,6 +37,7 @@ from posthouse.outbound.model import (
     State,
 )
 from posthouse.outbound.prepare import Specs
+from posthouse.outbound.reading import read
 from posthouse.outbound.render import Render
 from posthouse.outbound.render_process import Failure
 from posthouse.outbound.spec import Spec
@@ -45,7 +46,7 @@ from posthouse.storage.queue.base import Job, Lane, Queue
 from posthouse.storage.records.base import Records, Tx
 
 _encode = msgspec.json.Encoder().encode
-_decode_item = msgspec.json.Decoder(MessageDraft).decode
+_item = msgspec.json.Decoder(MessageDraft)
 _PROGRESS = (State.SCHEDULED, State.QUEUED, State.DEFERRED)
 
 
@@ -148,13 +149,7 @@ class Outbound:
 
     def _check_item(self, raw: msgspec.Raw, at: str, streams: Any, now: int) -> Checked | Error:
         try:
-            return check_message(_decode_item(raw), streams, self._bounds, now)
-        except msgspec.ValidationError as error:
-            message, _, path = str(error).partition(" - at `$")
-            pointer = path.rstrip("`").replace("[", "/").replace("]", "").replace(".", "/")
-            return Invalid("The message is not valid", faults=(Fault(at + pointer, message),))
-        except msgspec.DecodeError as error:
-            return Invalid("The message is not valid", faults=(Fault(at, str(error)),))
+            return check_message(read(_item, bytes(raw)), streams, self._bounds, now)
         except Invalid as error:
             return _below(error, at)
 

@@ -39,7 +39,6 @@ from posthouse.smtp.outcome import (
 from posthouse.smtp.reply import ProtocolViolation, Reply, ReplyParser, printable, to_reply
 from posthouse.smtp.transaction import Transaction, local_refusal
 
-
 _MAX_CHALLENGE = 8192
 
 
@@ -146,12 +145,14 @@ class Client:
                 return None
         return Delivery((refusal,) * len(envelope.recipients), None, Stage.MAIL, self.peer, local=True)
 
-    def quit(self) -> None:
-        """Begin to close; the answer does not matter."""
-        if self._stage is Stage.IDLE and self._transaction is None:
-            self._stage = Stage.QUIT
-            self._wire = b"QUIT\r\n"
-            self.progress += 1
+    def quit(self) -> bool:
+        """Begin to close; the answer does not matter. False when this is no moment for it."""
+        if self._stage is not Stage.IDLE or self._transaction is not None:
+            return False
+        self._stage = Stage.QUIT
+        self._wire = b"QUIT\r\n"
+        self.progress += 1
+        return True
 
     # What the shell tells
 

@@ -12,6 +12,7 @@ from typing import TypeAlias
 import msgspec
 
 from posthouse.errors import Error
+from posthouse.smtp.capabilities import Capabilities
 from posthouse.smtp.parameter import Notify, OriginalRecipient, Ret
 from posthouse.smtp.reply import Reply
 
