@@ -45,9 +45,11 @@ class Background:
         try:
             await services.accounts.write_last_used()
             while await services.records.write(expire, durable=False) >= idempotency.EXPIRE_BATCH:
-                await asyncio.sleep(0.05)
+                pass  # each batch is a transaction of its own, so others come in between
         except errors.Unavailable as error:
             log.warning("housekeeping of the API waits", code=error.code, detail=error.detail)
+        except Exception:
+            log.exception("housekeeping of the API failed")
 
     async def _run(self) -> None:
         while True:

@@ -22,9 +22,7 @@ def decode(kind: str, cursor: str | None) -> str | None:
     if cursor is None:
         return None
     try:
-        if len(cursor) > _MOST:
-            raise ValueError
-        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        text = base64.b64decode(cursor[:_MOST] + "=" * (-min(len(cursor), _MOST) % 4), altchars=b"-_", validate=True)
         found, position = _decode(text)
     except (binascii.Error, msgspec.MsgspecError, ValueError):
         found, position = "", ""

@@ -96,7 +96,7 @@ class Api:
             reply = self._problem(error, scope, call, request_id)
         except ClientGone:
             return
-        except Exception as error:  # noqa: BLE001 the edge answers whatever happens
+        except Exception as error:
             reply = self._problem(_unexpected(error), scope, call, request_id)
         await self._send(send, reply, request_id, self._standing(call) if limited else None)
         self._record(call, reply.status, perf_counter() - started, request_id)

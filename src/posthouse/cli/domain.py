@@ -10,7 +10,7 @@ import typer
 from posthouse.cli.output import Column, Output, one_line
 from posthouse.cli.session import Session, wired
 
-app = typer.Typer(help="Domains to send from: add, list, show, check, remove.", no_args_is_help=True)
+app = typer.Typer(help="Domains to send from: add, list, show, check, rotate, remove.", no_args_is_help=True)
 _COLUMNS = (
     Column("DOMAIN", "name"),
     Column("STATE", "state"),
@@ -83,6 +83,19 @@ async def check(session: Session, name: Name) -> None:
         _checks(session.out, found)
     if not verified:
         raise typer.Exit(1)
+
+
+@app.command("rotate")
+@wired
+async def rotate(session: Session, name: Name) -> None:
+    """Make new DKIM keys; the old ones sign until the new ones are seen in DNS."""
+    async with session.client() as client:
+        made = await client.post(_path(name, "rotate"))
+    if session.out.as_json:
+        session.out.data(made)
+        return
+    show(session.out, made)
+    session.out.hint(f"When they are published: posthouse domain check {one_line(made['name'])}")
 
 
 @app.command("remove")

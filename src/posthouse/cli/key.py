@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 
@@ -38,11 +39,9 @@ async def create(
 ) -> None:
     """Make a key and show its secret, this once."""
     body: dict[str, Any] = {"name": name, "scopes": scope or ["send", "read"]}
-    body |= {
-        field: value for field, value in (("domain", domain), ("expires_at", expires), ("tenant_id", tenant)) if value
-    }
+    body |= {field: value for field, value in (("domain", domain), ("expires_at", expires)) if value}
     async with session.client() as client:
-        made = await client.post("/v1/keys", body)
+        made = await client.post(f"/v1/tenants/{quote(tenant, safe='')}/keys" if tenant else "/v1/keys", body)
     if session.out.as_json:
         session.out.data(made)
         return
@@ -70,7 +69,7 @@ async def list_(
 async def revoke(session: Session, id: Annotated[str, typer.Argument(help="key_…")]) -> None:  # noqa: A002 - the API's name
     """End a key at once and for good."""
     async with session.client() as client:
-        await client.delete(f"/v1/keys/{id}")
+        await client.delete(f"/v1/keys/{quote(id, safe='')}")
     if session.out.as_json:
         session.out.data({"id": id, "revoked": True})
     else:

@@ -10,7 +10,6 @@ from posthouse.cli.output import Column
 from posthouse.cli.session import Session, wired
 
 app = typer.Typer(help="Queues (needs an operator key): list, retry, bury.", no_args_is_help=True)
-_LANES = ("critical", "transactional", "bulk")
 _DEPTHS = (
     Column("STAGE", "stage"),
     Column("LANE", "lane"),
@@ -38,16 +37,11 @@ async def list_(session: Session) -> None:
     if session.out.as_json:
         session.out.data(queue)
         return
-    session.out.table(_DEPTHS, map(_named, queue["depths"]), empty="The queues are empty.")
+    session.out.table(_DEPTHS, queue["depths"], empty="The queues are empty.")
     if queue.get("buried"):
         session.out.say("")
-        session.out.table(_BURIED, map(_named, queue["buried"]), empty="")
+        session.out.table(_BURIED, queue["buried"], empty="")
         session.out.hint("`posthouse queue retry ID` puts a job back, `posthouse explain` tells its story.")
-
-
-def _named(row: dict[str, Any]) -> dict[str, Any]:
-    lane = row.get("lane")
-    return {**row, "lane": _LANES[lane] if isinstance(lane, int) and 0 <= lane < len(_LANES) else lane}
 
 
 @app.command("retry")
@@ -61,7 +55,7 @@ async def retry(
     if bool(ids) == everything:
         raise typer.BadParameter("name the jobs, or give --all")
     async with session.client() as client:
-        answer = await client.post("/v1/queue/retry", {"ids": ids or []})
+        answer = await client.post("/v1/queue/retry", {"all": True} if everything else {"ids": ids})
     _count(session, answer, "put back")
 
 
@@ -82,5 +76,5 @@ def _count(session: Session, answer: Any, verb: str) -> None:
     if session.out.as_json:
         session.out.data(answer)
         return
-    count = next((value for value in answer.values() if isinstance(value, int)), 0)
+    count = answer["changed"]
     session.out.say(f"{count} {'job' if count == 1 else 'jobs'} {verb}.")

@@ -108,9 +108,7 @@ async def create(
     """Make a template with its first version."""
     content = _content(subject, html, text)
     async with session.client() as client:
-        made = await client.post("/v1/templates", {"name": name, **content})
-        if publish:
-            made = await client.post(_path(name, "publish"), {"version": 1})
+        made = await client.post("/v1/templates", {"name": name, "publish": publish, **content})
     _told(session.out, made, name, 1, publish)
 
 
@@ -122,11 +120,8 @@ async def update(
     """Add a version; `--publish` makes it the one that is sent."""
     content = _content(subject, html, text)
     async with session.client() as client:
-        made = await client.post(_path(name, "versions"), content)
-        version = int(made["version"])
-        if publish:
-            await client.post(_path(name, "publish"), {"version": version})
-    _told(session.out, made, name, version, publish)
+        made = await client.post(_path(name, "versions"), {"publish": publish, **content})
+    _told(session.out, made, name, int(made["version"]), publish)
 
 
 def _told(out: Output, made: Any, name: str, version: int, published: bool) -> None:
@@ -147,8 +142,7 @@ async def show(session: Session, name: Name) -> None:
     if session.out.as_json:
         session.out.data(found)
         return
-    template = found.get("template", found)
-    session.out.facts((column.title.lower(), template.get(column.key)) for column in _COLUMNS)
+    session.out.facts((column.title.lower(), found.get(column.key)) for column in _COLUMNS)
     session.out.say("")
     session.out.table(_VERSIONS, found.get("versions") or (), empty="It has no versions.")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 
@@ -23,6 +24,10 @@ Rate = Annotated[int | None, typer.Option("--rate", min=1, help="Messages a seco
 Burst = Annotated[int | None, typer.Option(min=1, help="Messages at once.")]
 Quota = Annotated[int | None, typer.Option(min=0, help="Messages a day; 0: no quota.")]
 Id = Annotated[str, typer.Argument(metavar="ID", help="ten_…")]
+
+
+def _path(id: str) -> str:  # noqa: A002 - the API's name
+    return f"/v1/tenants/{quote(id, safe='')}"
 
 
 def _limits(rate: int | None, burst: int | None, quota: int | None) -> dict[str, Any]:
@@ -57,7 +62,7 @@ async def list_(
     if session.out.as_json:
         session.out.data(tenants)
         return
-    session.out.table(_COLUMNS, map(_flat, tenants), empty="There are no tenants; run `posthouse init`.")
+    session.out.table(_COLUMNS, tenants, empty="There are no tenants; run `posthouse init`.")
 
 
 @app.command("show")
@@ -65,31 +70,34 @@ async def list_(
 async def show(session: Session, id: Id) -> None:  # noqa: A002 - the API's name
     """Show one tenant."""
     async with session.client() as client:
-        _show(session.out, await client.get(f"/v1/tenants/{id}"))
+        _show(session.out, await client.get(_path(id)))
 
 
 @app.command("update")
 @wired
 async def update(
     session: Session,
+    *,
     id: Id,  # noqa: A002 - the API's name
     rate: Rate = None,
     burst: Burst = None,
     daily_quota: Quota = None,
+    name: Annotated[str | None, typer.Option(help="A new name.")] = None,
+    suspend: Annotated[
+        bool | None, typer.Option("--suspend/--resume", help="Refuse all its keys, or no longer.")
+    ] = None,
 ) -> None:
-    """Change a tenant's limits."""
+    """Change a tenant's limits or name, or suspend it."""
+    given = {"name": name, "suspended": suspend, **_limits(rate, burst, daily_quota)}
+    change = {field: value for field, value in given.items() if value is not None}
+    if not change:
+        raise typer.BadParameter("say what to change, such as --rate 500")
     async with session.client() as client:
-        _show(session.out, await client.patch(f"/v1/tenants/{id}", _limits(rate, burst, daily_quota)))
-
-
-def _flat(tenant: dict[str, Any]) -> dict[str, Any]:
-    limits = tenant.get("limits")
-    return {**tenant, **limits} if isinstance(limits, dict) else tenant
+        _show(session.out, await client.patch(_path(id), change))
 
 
 def _show(out: Output, tenant: dict[str, Any]) -> None:
     if out.as_json:
         out.data(tenant)
         return
-    flat = _flat(tenant)
-    out.facts((column.title.lower(), flat.get(column.key)) for column in _COLUMNS)
+    out.facts((column.title.lower(), tenant.get(column.key)) for column in _COLUMNS)

@@ -191,14 +191,11 @@ def test_domain_check_exits_by_state(run: Run, app: StubApp, state: str, ok: boo
 class TestTemplates:
     def test_create_publishes(self, run: Run, app: StubApp, tmp_path: Path) -> None:
         (tmp_path / "w.html").write_text("<p>Hi {{ name }}</p>")
-        app.answers["POST /v1/templates"] = 201, {"name": "welcome"}
-        app.answers["POST /v1/templates/welcome/publish"] = 200, {"name": "welcome", "published_version": 1}
+        app.answers["POST /v1/templates"] = 201, {"name": "welcome", "published_version": 1}
         ran = run("template", "create", "welcome", "--subject", "Hi", "--html", str(tmp_path / "w.html"))
         assert ran.out == "welcome version 1 is published.\n"
-        assert [request.body for request in app.requests] == [
-            {"name": "welcome", "subject": "Hi", "html": "<p>Hi {{ name }}</p>"},
-            {"version": 1},
-        ]
+        content = {"subject": "Hi", "html": "<p>Hi {{ name }}</p>"}
+        assert app.requests[-1].body == {"name": "welcome", "publish": True, **content}
 
     def test_update_and_preview(self, run: Run, app: StubApp, tmp_path: Path) -> None:
         (tmp_path / "w.txt").write_text("Hi")
@@ -227,6 +224,8 @@ def test_keys(run: Run, app: StubApp) -> None:
     listed = run("key", "list").out
     assert "active" in listed
     assert "ph_secret" not in listed
+    app.answers["POST /v1/tenants/ten_2/keys"] = 201, {"id": "key_2", "secret": "ph_other"}
+    assert run("key", "create", "first", "--tenant", "ten_2").out == "ph_other\n"
     assert run("key", "revoke", "key_1").out == "key_1 is revoked.\n"
 
 
@@ -240,6 +239,9 @@ def test_tenants(run: Run, app: StubApp) -> None:
     assert "acme" in run("tenant", "list").out
     assert run("tenant", "update", "ten_1", "--daily-quota", "0").code == 0
     assert app.requests[-1].body == {"daily_quota": 0}
+    assert run("tenant", "update", "ten_1", "--suspend").code == 0
+    assert app.requests[-1].body == {"suspended": True}
+    assert run("tenant", "update", "ten_1").code == 2
 
 
 def test_suppressions(run: Run, app: StubApp) -> None:
@@ -253,16 +255,18 @@ def test_suppressions(run: Run, app: StubApp) -> None:
 
 
 def test_queue(run: Run, app: StubApp) -> None:
-    depths = [{"stage": "send", "lane": 0, "ready": 3, "delayed": 1, "buried": 1, "oldest_due_at": None}]
-    buried = [{"id": "msg_1", "stage": "send", "lane": 2, "attempts": 9, "reason": "worker died", "buried_at": "T"}]
+    depths = [{"stage": "send", "lane": "critical", "ready": 3, "delayed": 1, "buried": 1, "oldest_due_at": None}]
+    buried = [
+        {"id": "msg_1", "stage": "send", "lane": "bulk", "attempts": 9, "reason": "worker died", "buried_at": "T"}
+    ]
     app.answers["GET /v1/queue"] = 200, {"depths": depths, "buried": buried}
-    app.answers["POST /v1/queue/retry"] = 200, {"retried": 1}
-    app.answers["POST /v1/queue/bury"] = 200, {"buried": 2}
+    app.answers["POST /v1/queue/retry"] = 200, {"changed": 1}
+    app.answers["POST /v1/queue/bury"] = 200, {"changed": 2}
     listed = run("queue", "list").out
     assert "critical" in listed
     assert "worker died" in listed
     assert run("queue", "retry", "--all").out == "1 job put back.\n"
-    assert app.requests[-1].body == {"ids": []}
+    assert app.requests[-1].body == {"all": True}
     assert run("queue", "bury", "a", "b", "--reason", "poison").out == "2 jobs buried.\n"
     assert run("queue", "retry").code == 2
     assert run("queue", "retry", "a", "--all").code == 2

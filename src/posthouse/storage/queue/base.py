@@ -90,6 +90,11 @@ class Queue(Protocol):
         """Set aside with a reason; `put_back` brings them again."""
         ...
 
+    async def set_aside(self, ids: Sequence[str], reason: str) -> int:
+        """Bury the jobs of these ids, at any stage, that nobody holds; how many. For people: it
+        reads the whole queue."""
+        ...
+
     async def put_back(self, ids: Sequence[str]) -> int:
         """Buried jobs (all of them for an empty sequence) due now."""
         ...

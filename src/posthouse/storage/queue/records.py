@@ -81,6 +81,23 @@ _BURY = f"""
 _UNBURY = """
     DELETE FROM job_buried WHERE (id, stage) IN (SELECT v.id, v.stage FROM {v(id text, stage text)})"""
 
+_FREE = """
+    SELECT stage, lane, tenant, due_at, id FROM job
+    WHERE id = ANY($1) AND (leased = 0 OR due_at <= $2) FOR UPDATE"""
+
+_SET_ASIDE = f"""
+    INSERT INTO job_buried (id, stage, lane, tenant, attempts, payload, buried_at, reason)
+    SELECT job.id, job.stage, job.lane, job.tenant, job.attempts, job.payload, $1, $2
+    FROM {{v({_KEY})}} JOIN job ON job.stage = v.stage AND job.lane = v.lane AND job.tenant = v.tenant
+        AND job.due_at = v.due_at AND job.id = v.id
+    WHERE true
+    ON CONFLICT (id, stage) DO UPDATE SET attempts = excluded.attempts, payload = excluded.payload,
+        buried_at = excluded.buried_at, reason = excluded.reason"""  # noqa: S608 - a constant
+
+_REMOVE = f"""
+    DELETE FROM job WHERE (stage, lane, tenant, due_at, id) IN (
+        SELECT v.stage, v.lane, v.tenant, v.due_at, v.id FROM {{v({_KEY})}})"""  # noqa: S608 - a constant
+
 _DEPTHS = """
     SELECT stage, lane, sum(ready), sum(delayed), sum(buried), min(oldest) FROM (
         SELECT stage, lane,
@@ -171,6 +188,19 @@ class RecordsQueue:
             return await tx.run_each(_DONE, [_key(job) for job, _ in jobs])
 
         return await self._within(work, tx) if jobs else 0
+
+    async def set_aside(self, ids: Sequence[str], reason: str) -> int:
+        now = self._clock()
+
+        async def work(tx: Tx) -> int:
+            # Locked first: no worker takes what is being set aside.
+            keys = await tx.rows(_FREE, list(ids), now)
+            if keys:
+                await tx.run_each(_SET_ASIDE, keys, now, reason)
+                await tx.run_each(_REMOVE, keys)
+            return len(keys)
+
+        return await self._records.write(work)
 
     async def put_back(self, ids: Sequence[str]) -> int:
         """Attempts begin again at 0, or the cause of the burial would strike at once."""

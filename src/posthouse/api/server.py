@@ -1,0 +1,125 @@
+"""uvicorn with the bounds it lacks: on the size of a request's head, and on how long a
+connection may take to send one (a peer that dribbles bytes would hold it for ever)."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from posthouse.api.edge import Api
+
+MAX_HEAD = 32 * 1024  # octets of request line and header fields
+HEAD_SECONDS = 10.0
+_BAD = b"HTTP/1.1 %b\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """A head has to be complete `HEAD_SECONDS` after its first byte (or the connection), and
+    within `MAX_HEAD`. One timer a connection, none a request."""
+
+    _head_size = 0
+    _head_since: float | None = None
+    _watch: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._head_since = self.loop.time()
+        self._watch = self.loop.call_later(HEAD_SECONDS, self._check_head)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._head_since is None or self._head_size + len(data) <= MAX_HEAD:
+            if self._head_since is not None:
+                self._head_size += len(data)
+            super().data_received(data)
+            return
+        self._feed_in_pieces(data)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._head_size = 0
+        self._head_since = self.loop.time()
+
+    def on_headers_complete(self) -> None:
+        self._head_since = None
+        super().on_headers_complete()
+
+    def _feed_in_pieces(self, data: bytes) -> None:
+        """More than a head may have came at once: it is fine if most of it is body."""
+        for start in range(0, len(data), MAX_HEAD):
+            piece = data[start : start + MAX_HEAD]
+            if self._head_since is not None:
+                self._head_size += len(piece)
+                if self._head_size > 2 * MAX_HEAD:
+                    self._refuse(b"431 Request Header Fields Too Large")
+                    return
+            super().data_received(piece)
+            if self.transport.is_closing():
+                return
+
+    def _check_head(self) -> None:
+        since = self._head_since
+        now = self.loop.time()
+        if since is not None and now - since >= HEAD_SECONDS:
+            self._refuse(b"408 Request Timeout")
+            return
+        self._watch = self.loop.call_at(max(now, since or now) + HEAD_SECONDS, self._check_head)
+
+    def _refuse(self, status: bytes) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(_BAD % status)
+            self.transport.close()
+
+
+def build_server(
+    app: Api,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8025,
+    proxies: str = "",
+    max_connections: int = 10_000,
+    stop_seconds: int = 30,
+) -> uvicorn.Server:
+    """Run it with `await server.serve(sockets=[listen(...)])`, or `serve()` alone.
+
+    :param proxies: addresses whose `X-Forwarded-*` are believed, with commas between.
+    :param max_connections: more are answered 503.
+    :param stop_seconds: for what is in flight when the server stops.
+    """
+    forwarding: dict[str, Any] = {"proxy_headers": bool(proxies), "forwarded_allow_ips": proxies or None}
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        http=BoundedProtocol,
+        ws="none",
+        loop="uvloop",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        limit_concurrency=max_connections,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=stop_seconds,
+        backlog=2048,
+        **forwarding,
+    )
+    return uvicorn.Server(config)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket, so that port 0 can be asked for its number before serving."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((host, port))
+    listener.listen(2048)
+    return listener
