@@ -1,0 +1,1 @@
+"""SMTP over asyncio: listeners around the sans-IO sessions of `posthouse.smtp`."""
