@@ -48,9 +48,7 @@ class Filler:
         """Whether `fill` can do without the compiled version."""
         return key in self._held
 
-    def fill(
-        self, key: Key | tuple[str, int], compiled: Compiled | None, variables: Mapping[str, Any]
-    ) -> Filled:
+    def fill(self, key: Key | tuple[str, int], compiled: Compiled | None, variables: Mapping[str, Any]) -> Filled:
         """
         :param compiled: what `key` means; None when `knows(key)`.
         :param variables: checked with `check_variables` when they were taken in.

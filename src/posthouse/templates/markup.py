@@ -48,8 +48,7 @@ class Masked:
         self.mark = re.compile(rf"{self._prefix}(\d+)x")
         self.segments = list(segments)
         self.text = "".join(
-            segment.source if segment.kind is Kind.TEXT else f"{self._prefix}{n}x"
-            for n, segment in enumerate(segments)
+            segment.source if segment.kind is Kind.TEXT else f"{self._prefix}{n}x" for n, segment in enumerate(segments)
         )
 
     def restore(self, text: str, write: Callable[[Segment], str] | None = None) -> str:
