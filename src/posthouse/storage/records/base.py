@@ -11,6 +11,9 @@ which becomes `unnest($1::text[], …)` on PostgreSQL and a VALUES list on SQLit
 the engine for a whole batch, because a step per row costs a GIL hand-over per row there.
 Types in braces: text, int (64 bit), float, bytes; all may be null.
 `INSERT … SELECT … FROM {v(…)} WHERE true ON CONFLICT …` needs the `WHERE true` on SQLite.
+`DELETE … WHERE (a, b) IN (SELECT v.a, v.b FROM {v(…)})` uses SQLite's index on (a, b) only
+when `a` is text. Join a table to {v} by columns of v for its whole key: a constant for the
+key's first column makes SQLite walk the table.
 """
 
 from __future__ import annotations

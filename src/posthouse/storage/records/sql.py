@@ -61,7 +61,7 @@ class Spread:
     head: str
     tail: str
     alias: str
-    columns: tuple[str, ...]
+    columns: tuple[tuple[str, str], ...]
     before: tuple[int, ...]
     after: tuple[int, ...]
     lists: frozenset[int]
@@ -117,8 +117,8 @@ def spread(sql: str) -> Spread:
     before = tuple(order)
     order.clear()
     tail = _TOKEN.sub(swap, sql[relation.end() :])
-    names = tuple(name for name, _ in _columns(relation))
-    return Spread(head, tail, relation["name"], names, before, tuple(order), frozenset(lists), reads(sql))
+    columns = tuple(_columns(relation))
+    return Spread(head, tail, relation["name"], columns, before, tuple(order), frozenset(lists), reads(sql))
 
 
 def _relation(sql: str) -> re.Match[str]:
@@ -153,7 +153,11 @@ def size_for(rows: int, columns: int) -> int:
 def values(sql: str, size: int) -> str:
     """The SQLite text over a list of `size` rows; the list's last parameter is its LIMIT."""
     parts = spread(sql)
-    names = ", ".join(f"column{i} AS {name}" for i, name in enumerate(parts.columns, 1))
+    # The cast gives text its affinity: (text, int) IN (SELECT …) finds no index without.
+    names = ", ".join(
+        f"CAST(column{i} AS TEXT) AS {name}" if kind == "text" else f"column{i} AS {name}"
+        for i, (name, kind) in enumerate(parts.columns, 1)
+    )
     row = f"({','.join('?' * len(parts.columns))})"
     relation = f"(SELECT {names} FROM (VALUES {','.join([row] * size)}) LIMIT ?) AS {parts.alias}"
     return parts.head + relation + parts.tail
