@@ -262,7 +262,7 @@ async def _open(settings: Settings, stack: AsyncExitStack) -> _Parts:
     suppressions = Suppressions(records, clock)
 
     pool = RenderPool(
-        Setup(blob_options, settings.render.time_limit, settings.render.output_limit),
+        Setup(blob_options),
         settings.render.processes or os.cpu_count() or 1,
     )
     stack.push_async_callback(pool.close)

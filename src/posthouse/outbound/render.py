@@ -137,6 +137,7 @@ def _context(name: str, spec: Spec, signers: Sequence[SigningKey], compiled: dic
         spec.to,
         spec.cc,
         tuple(SignWith(s.domain, s.selector, s.algorithm, s.private_pem) for s in signers),
+        _key(spec) if spec.template_id is not None else None,
         compiled[_key(spec)] if spec.template_id is not None else None,
         spec.subject,
         spec.html,

@@ -33,11 +33,9 @@ _ATTACHMENT_CACHE = 64 * 1024 * 1024
 
 
 class Setup(msgspec.Struct, frozen=True):
-    """The first frame: where blobs lie and the limits of a fill."""
+    """The first frame: where blobs lie (what `open_blobs` takes)."""
 
-    blobs: dict[str, Any]
-    time_limit: float
-    output_limit: int
+    blobs: dict[str, str]
 
 
 class SignWith(msgspec.Struct, frozen=True, array_like=True):
@@ -57,6 +55,7 @@ class Context(msgspec.Struct, frozen=True, array_like=True):
     to: tuple[Named, ...]
     cc: tuple[Named, ...]
     signers: tuple[SignWith, ...]
+    template: tuple[str, int] | None
     compiled: Compiled | None
     subject: str
     html: str | None
@@ -118,7 +117,7 @@ class Renderer:
     """Contexts in, signed messages out; no socket here."""
 
     def __init__(self, setup: Setup) -> None:
-        self._filler = Filler(time_limit=setup.time_limit, output_limit=setup.output_limit)
+        self._filler = Filler()
         self._setup = setup
         self._contexts: dict[str, Context] = {}
         self._ready: dict[str, _Ready] = {}
@@ -146,11 +145,11 @@ class Renderer:
         ready = self._ready.get(task.context) or self._make_ready(self._contexts[task.context])
         context = ready.context
         subject, html, text = context.subject, context.html, context.text
-        if context.compiled is not None:
+        if context.template is not None:
             variables = ready.defaults
             if task.variables is not None:
                 variables = {**variables, **self._decode_variables(task.variables)}
-            filled = self._filler.fill(context.compiled, variables)
+            filled = self._filler.fill(context.template, context.compiled, variables)
             subject, html, text = filled.subject, filled.html, filled.text
         number = task.message_id.partition("_")[2]
         message = ready.skeleton.fill(
