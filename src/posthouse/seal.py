@@ -40,9 +40,7 @@ class Seal:
     def seal(self, secret: bytes, about: str) -> bytes:
         """:param about: what the secret belongs to; the same text opens it."""
         nonce = os.urandom(12)
-        return (
-            _VERSION + self._current + nonce + self._ciphers[self._current].encrypt(nonce, secret, about.encode())
-        )
+        return _VERSION + self._current + nonce + self._ciphers[self._current].encrypt(nonce, secret, about.encode())
 
     def open(self, sealed: bytes, about: str) -> bytes:
         """

@@ -119,9 +119,7 @@ def _dkim(domain: Domain, key: KeyState) -> DnsRecord:
 
 def _record(purpose: str, kind: str, name: str, value: str, note: str, *, required: bool = False) -> DnsRecord:
     strings = " ".join(f'"{value[at : at + 255]}"' for at in range(0, len(value), 255)) if kind == "TXT" else value
-    return DnsRecord(
-        purpose=purpose, type=kind, name=name, value=value, strings=strings, required=required, note=note
-    )
+    return DnsRecord(purpose=purpose, type=kind, name=name, value=value, strings=strings, required=required, note=note)
 
 
 async def check(domain: Domain, sender: Sender, resolver: Resolver, now: int) -> tuple[Check, ...]:
@@ -221,5 +219,3 @@ def _listed(texts: Sequence[str]) -> str:
         return "nothing"
     text = ", ".join(texts[:10])
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
-
-

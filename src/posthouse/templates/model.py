@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from posthouse.errors import Invalid
+
 MAX_SUBJECT = 1024
 MAX_PART = 512 * 1024
 """Octets of UTF-8, each of html and text."""
@@ -81,14 +83,21 @@ class Compiled(msgspec.Struct, frozen=True, array_like=True):
     links: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     text_derived: bool = False
-    emissions: int = 0
-    """Places that put a value out; bounds what a fill can grow to."""
+    metered: bool = False
+    """What it puts out is counted: it has loops, sets names, or puts out very often."""
     fuel: int = 100_000
     """Steps a fill of one part may take."""
 
     def size(self) -> int:
         """Characters held, about."""
         return 512 + len(self.subject) + len(self.html or "") + len(self.text or "")
+
+
+class RenderFailed(Invalid):
+    """A fill that did not come to its end. The public text says where and why."""
+
+    code = "render_failed"
+    title = "The template cannot be filled"
 
 
 @dataclass(frozen=True, slots=True)

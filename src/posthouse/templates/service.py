@@ -165,9 +165,7 @@ class Templates:
         await self._records.write(work)
         self._names.drop(tenant_id, name)
 
-    async def preview(
-        self, tenant_id: str, name: str, version: int | None, variables: Mapping[str, Any]
-    ) -> Filled:
+    async def preview(self, tenant_id: str, name: str, version: int | None, variables: Mapping[str, Any]) -> Filled:
         """What a recipient with these variables would get.
 
         :raises NotFound: code `template_not_found` or `template_version_not_found`.

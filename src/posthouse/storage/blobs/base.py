@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Protocol
+
+from posthouse import errors
+
+_SHAPE = re.compile(r"[0-9a-f]{64}")
 
 Key = str
 """BLAKE2b-256 of the bytes, 64 hex digits."""
@@ -13,6 +18,27 @@ Key = str
 
 def key_of(data: bytes) -> Key:
     return blake2b(data, digest_size=32).hexdigest()
+
+
+def is_key(text: str) -> bool:
+    return _SHAPE.fullmatch(text) is not None
+
+
+def check_key(key: Key) -> None:
+    """:raises NotFound: it cannot be a key, so nothing lies there (nor outside the store)."""
+    if not is_key(key):
+        raise not_found(key)
+
+
+def not_found(key: Key) -> errors.NotFound:
+    return errors.NotFound("There is no such content", code="blob_not_found", detail=f"blob {key[:80]!r}")
+
+
+def check_content(key: Key, data: bytes) -> bytes:
+    """:raises Corrupt: these are not the bytes that were put."""
+    if key_of(data) != key:
+        raise errors.Corrupt(code="blob_corrupt", detail=f"blob {key}: {len(data)} bytes hash to {key_of(data)}")
+    return data
 
 
 @dataclass(frozen=True, slots=True)

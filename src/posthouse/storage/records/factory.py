@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from posthouse.storage.records.address import SqliteAddress, parse
 from posthouse.storage.records.base import Records
+from posthouse.storage.records.postgres import PostgresRecords
 from posthouse.storage.records.sqlite import SqliteRecords
 
 
@@ -12,7 +13,19 @@ async def open_records(
     *,
     exclusive: bool = False,
     read_only: bool = False,
+    connections: int = 10,
+    wait: float = 5.0,
 ) -> Records:
+    """
+    :param url: `sqlite:///relative/path`, `sqlite:////absolute/path`, `postgresql://…`.
+    :param exclusive: SQLite: refuse to open while another process has it so.
+    :param read_only: writes raise StorageUnavailable.
+    :param connections: PostgreSQL: at most so many.
+    :param wait: seconds to wait for a lock (SQLite) or a connection (PostgreSQL).
+    :raises Misconfigured: the URL is wrong, or another process owns the database.
+    :raises StorageUnavailable: SQLite: the file cannot be opened.
+    """
     address = parse(url)
-    assert isinstance(address, SqliteAddress)
-    return await SqliteRecords.open(address, exclusive=exclusive, read_only=read_only)
+    if isinstance(address, SqliteAddress):
+        return await SqliteRecords.open(address, exclusive=exclusive, read_only=read_only, busy_timeout=wait)
+    return await PostgresRecords.open(address, read_only=read_only, connections=connections, connect_timeout=wait)
