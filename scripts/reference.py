@@ -19,8 +19,6 @@ from typing import Any
 import typer
 
 from posthouse import __version__, errors
-from posthouse.api import openapi
-from posthouse.api.app import OPERATIONS
 from posthouse.cli import program
 from posthouse.config import catalog
 
@@ -317,7 +315,9 @@ def _options(command: Any, *, shared: bool = False) -> str:
 
 
 def api_page() -> str:
-    document: dict[str, Any] = json.loads(json.dumps(openapi.document(OPERATIONS, version=__version__)))
+    operations = import_module("posthouse.api.app").OPERATIONS
+    made = import_module("posthouse.api.openapi").document(operations, version=__version__)
+    document: dict[str, Any] = json.loads(json.dumps(made))
     parts = ["# HTTP API\n", one_line(document["info"].get("description", "")) + "\n"]
     for path, methods in document["paths"].items():
         for method, operation in methods.items():

@@ -104,7 +104,14 @@ class TestServe:
         assert app.settings[0].roles == ("api", "send")
         assert app.settings[0].http.port == 0
         assert "http://127.0.0.1:1" in ran.err
+        assert app.settings[0].routes == ()
         assert not (data / "serve.json").exists()
+
+    @pytest.mark.usefixtures("data")
+    def test_everything_can_go_to_a_sink(self, run: Run, app: StubApp) -> None:
+        assert run("serve", "--sink", "127.0.0.1:2525").code == 0
+        (route,) = app.settings[0].routes
+        assert (route.kind, route.domains, route.hosts) == ("static", ("*",), ("127.0.0.1:2525",))
 
     @pytest.mark.usefixtures("empty")
     def test_needs_init(self, run: Run) -> None:
