@@ -11,7 +11,7 @@ import minijinja
 from posthouse.errors import Fault, Invalid
 from posthouse.templates import css, language, plain
 from posthouse.templates.fill import engine
-from posthouse.templates.language import Kind, Refused, Segment
+from posthouse.templates.language import Kind, RefusedError, Segment
 from posthouse.templates.markup import Masked, Part, attributes, pieces
 from posthouse.templates.model import MAX_PART, MAX_SUBJECT, Compiled
 
@@ -34,7 +34,7 @@ def compile_version(subject: str, html: str | None, text: str | None) -> Compile
         if source is not None and not any(fault.pointer == f"/{part}" for fault in faults):
             try:
                 parts[part] = _scanned(source)
-            except Refused as error:
+            except RefusedError as error:
                 faults.append(Fault(f"/{part}", f"line {error.line}: {error.message}"))
     if faults:
         raise Invalid("The template does not compile", faults=tuple(faults))
@@ -74,13 +74,13 @@ def _parse(source: str) -> None:
     """By the engine itself. The depth is bounded there, the length of an expression before."""
     try:
         language.scan(source)
-    except Refused as error:
+    except RefusedError as error:
         if "parts" in error.message:
             raise
     try:
         engine().add_template("source", source)
     except minijinja.TemplateError as error:
-        raise Refused(error.line or 1, error.detail or error.message) from None
+        raise RefusedError(error.line or 1, error.detail or error.message) from None
 
 
 def _compiled(parts: dict[str, list[Segment]]) -> Compiled:
@@ -118,7 +118,7 @@ def _inlined(masked: Masked, warnings: list[str]) -> str:
         text = css.inline(masked)
         masked.restore(text)
         engine().add_template("inlined", masked.restore(text))
-    except css.Unsafe as error:
+    except css.UnsafeError as error:
         warnings.append(f"The CSS stays in <style>: {error}.")
         text = masked.text
     except minijinja.TemplateError:
@@ -131,7 +131,7 @@ def _derived(masked: Masked, warnings: list[str]) -> tuple[list[Segment], bool]:
     """The text part's segments; none that mean anything when it cannot be derived."""
     try:
         segments = _scanned(plain.derive(masked))
-    except Refused:
+    except RefusedError:
         warnings.append("A text part could not be made from the HTML: give one.")
         return language.scan("This message is in HTML.\n"), True
     if any("|safe" in segment.source.replace(" ", "") for segment in segments if segment.kind is Kind.EXPRESSION):
