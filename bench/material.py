@@ -16,10 +16,10 @@ from pathlib import Path
 
 SUBJECT = "Your order {{ order }} is on its way, {{ name }}"
 _PARAGRAPH = (
-    "<p style=\"margin:0 0 12px;color:#333333\">Dear {{ name }}, the parcel with order {{ order }} left our house at "
+    '<p style="margin:0 0 12px;color:#333333">Dear {{ name }}, the parcel with order {{ order }} left our house at '
     "{{ time }} and will be with you soon. You can follow it, change the day or send it to a neighbour.</p>\n"
 )
-_ROW = "<tr><td style=\"padding:4px 8px\">A thing that you ordered</td><td>1</td><td>{{ price }}</td></tr>\n"
+_ROW = '<tr><td style="padding:4px 8px">A thing that you ordered</td><td>1</td><td>{{ price }}</td></tr>\n'
 HTML = (
     "<!DOCTYPE html>\n<html><head><title>Your order</title></head><body>\n"
     + _PARAGRAPH * 12
@@ -71,7 +71,18 @@ class SinkProcess:
 def sink(*flags: str) -> Generator[SinkProcess, None, None]:
     """`posthouse sink` in a process of its own, without TLS: encryption is not what is measured."""
     port, stats = free_port(), free_port()
-    command = [sys.executable, "-m", "posthouse", "sink", "--port", str(port), "--stats-port", str(stats), "--no-tls", *flags]
+    command = [
+        sys.executable,
+        "-m",
+        "posthouse",
+        "sink",
+        "--port",
+        str(port),
+        "--stats-port",
+        str(stats),
+        "--no-tls",
+        *flags,
+    ]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment())
     try:
         found = SinkProcess(port, stats, process)

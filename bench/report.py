@@ -38,12 +38,22 @@ def show(report: Report, as_json: bool) -> None:
     table = Table("figure", "measured", "bar", "", title=report.name)
     for name, value in report.figures.items():
         bar = report.bars.get(name)
-        shown = f"{value:,.3f}" if isinstance(value, float) and abs(value) < 100 else f"{value:,.0f}" if isinstance(value, int | float) else value
-        table.add_row(name, shown, f"{bar[0]} {bar[1]:g}" if bar else "", ("met" if met[name] else "NOT MET") if bar else "")
+        shown = (
+            f"{value:,.3f}"
+            if isinstance(value, float) and abs(value) < 100
+            else f"{value:,.0f}"
+            if isinstance(value, int | float)
+            else value
+        )
+        table.add_row(
+            name, shown, f"{bar[0]} {bar[1]:g}" if bar else "", ("met" if met[name] else "NOT MET") if bar else ""
+        )
     Console().print(table)
 
 
-def main(measure: Callable[[argparse.Namespace], Report], options: Callable[[argparse.ArgumentParser], None] | None = None) -> None:
+def main(
+    measure: Callable[[argparse.Namespace], Report], options: Callable[[argparse.ArgumentParser], None] | None = None
+) -> None:
     """The command line of a benchmark."""
     parser = argparse.ArgumentParser(description=measure.__doc__)
     parser.add_argument("--json", action="store_true", help="one JSON object")

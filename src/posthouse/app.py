@@ -49,7 +49,7 @@ from posthouse.outbound.render_process import Setup
 from posthouse.outbound.settle import Outcome, Recorder
 from posthouse.outbound.submit import RENDER
 from posthouse.outbound.verdict import RetryPolicy
-from posthouse.seal import Seal, load_or_create
+from posthouse.seal import load_or_create
 from posthouse.smtp.sasl import Credentials
 from posthouse.storage.blobs.factory import open_blobs
 from posthouse.storage.queue.base import Job, Lane
@@ -150,9 +150,7 @@ async def running(settings: Settings) -> AsyncGenerator[Running, None]:
             await _drain(parts, server, tasks, settings.worker.drain_timeout)
 
 
-async def _drain(
-    parts: _Parts, server: uvicorn.Server | None, tasks: list[asyncio.Task[None]], timeout: float
-) -> None:
+async def _drain(parts: _Parts, server: uvicorn.Server | None, tasks: list[asyncio.Task[None]], timeout: float) -> None:
     """Stop taking requests and jobs, finish what is in flight, hand the rest back."""
     for task in tasks:
         task.remove_done_callback(lambda _: None)
@@ -199,7 +197,9 @@ class _Server(uvicorn.Server):
 
 def _listen(host: str, port: int) -> socket.socket:
     try:
-        return socket.create_server((host, port), backlog=2048, family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        return socket.create_server(
+            (host, port), backlog=2048, family=socket.AF_INET6 if ":" in host else socket.AF_INET
+        )
     except OSError as error:
         raise Misconfigured(
             f"http.port: cannot listen on {host}:{port} ({error.strerror}); choose another with --port",
@@ -266,7 +266,9 @@ async def _open(settings: Settings, stack: AsyncExitStack) -> _Parts:
         settings.render.processes or os.cpu_count() or 1,
     )
     stack.push_async_callback(pool.close)
-    routes = Routes([_route(number, one, settings) for number, one in enumerate(settings.routes)], _default_route(settings))
+    routes = Routes(
+        [_route(number, one, settings) for number, one in enumerate(settings.routes)], _default_route(settings)
+    )
     destinations = Destinations(
         routes, resolver, hostname=settings.hostname, private_addresses=settings.send.private_addresses, clock=clock
     )
@@ -363,7 +365,7 @@ def _retry(settings: Settings) -> RetryPolicy:
 
 def _blob_options(settings: Settings) -> dict[str, str]:
     given = settings.blobs
-    options = {"url": given.url}
+    options = {"url": str(given.url)}
     if given.access_key is not None:
         options["access_key"] = given.access_key.get_secret_value()
     if given.secret_key is not None:

@@ -147,8 +147,10 @@ class Site:
     def _may_open(self, lane: int) -> bool:
         """A lane may open while it and every lane below it stay under each ceiling above."""
         counts = [len(tasks) for tasks in self._tasks]
-        return not self._closing and self._clock() >= self._no_opening_before and all(
-            sum(counts[upper:]) < self._ceilings[upper] for upper in range(lane + 1)
+        return (
+            not self._closing
+            and self._clock() >= self._no_opening_before
+            and all(sum(counts[upper:]) < self._ceilings[upper] for upper in range(lane + 1))
         )
 
     def _spawn(self, lane: int) -> None:
@@ -262,9 +264,7 @@ class Site:
         for ready in self._ready:
             ready.clear()
         now = self._clock()
-        attempt = Attempt(
-            now, now, cause="site_unreachable", detail=self.reason, site_retry_at=self.suspended_until
-        )
+        attempt = Attempt(now, now, cause="site_unreachable", detail=self.reason, site_retry_at=self.suspended_until)
         await asyncio.gather(*(parcel.settle(parcel, attempt) for parcel in waiting))
 
     def _measured_rate(self) -> float:

@@ -32,7 +32,9 @@ MAX_METADATA = 50
 MAX_HEADERS = 50
 FURTHEST = 90 * DAY
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.:/@-]{0,63}")
-_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,64}/[A-Za-z0-9!#$&^_.+-]{1,64}(?:; ?[A-Za-z0-9-]{1,32}=[A-Za-z0-9._-]{1,64})*")
+_TYPE = re.compile(
+    r"[A-Za-z0-9!#$&^_.+-]{1,64}/[A-Za-z0-9!#$&^_.+-]{1,64}(?:; ?[A-Za-z0-9-]{1,32}=[A-Za-z0-9._-]{1,64})*"
+)
 _CONTENT_ID = re.compile(r"[A-Za-z0-9._%+-]{1,100}(?:@[A-Za-z0-9.-]{1,100})?")
 _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
@@ -311,7 +313,9 @@ def _metadata(given: Mapping[str, str], at: str, faults: _Faults) -> str | None:
         faults.add(at, f"At most {MAX_METADATA} entries.")
     for key, value in _first(given.items(), MAX_METADATA):
         if not 1 <= len(key) <= 64 or len(value) > 500 or _CONTROLS.search(key + value):
-            faults.add(f"{at}/{escape(key)}", "A key has at most 64 characters, a value 500, and no control characters.")
+            faults.add(
+                f"{at}/{escape(key)}", "A key has at most 64 characters, a value 500, and no control characters."
+            )
     return _encode(given).decode()
 
 

@@ -95,7 +95,9 @@ class Compose:
             fault = Fault("/from", f"{domain} is not a domain of this tenant; add it with POST /v1/domains.")
             raise Invalid("The sender's domain is not known", code="domain_not_found", faults=(fault,))
         if self._require_verified and getattr(known, "verified_at", None) is None:
-            fault = Fault("/from", f"{domain} is not verified; publish its records and POST /v1/domains/{domain}/verify.")
+            fault = Fault(
+                "/from", f"{domain} is not verified; publish its records and POST /v1/domains/{domain}/verify."
+            )
             raise Invalid("The sender's domain is not verified", code="domain_not_verified", faults=(fault,))
 
     async def _store(self, attachments: Sequence[Attachment]) -> tuple[AttachmentRef, ...]:

@@ -37,7 +37,9 @@ def explain(
         data: Data = msgspec.json.decode(event.data) if event.data else {}
         teller = _TELLERS.get(event.type)
         if teller is not None:
-            story.append(Sentence(rfc3339(event.at), teller(data, spec), addresses.get(event.rcpt) if several else None))
+            story.append(
+                Sentence(rfc3339(event.at), teller(data, spec), addresses.get(event.rcpt) if several else None)
+            )
     story.extend(_ahead(line, now, several) for line in lines if line.state not in FINAL)
     status = lines[0].state if not several else _counted(lines)
     return Explanation(lines[0].id, status, _summary(lines, events), story)
@@ -52,7 +54,9 @@ def _beginning(line: Line, spec: Spec, stream: Stream | None, signers: Sequence[
         f"It is in lane {lane} because stream {spec.stream}{kind} says so; the stream's greatest age is {age}.",
     ]
     if spec.template is not None:
-        texts.append(f"It is made from template {spec.template}, version {spec.template_version}, chosen when it was accepted.")
+        texts.append(
+            f"It is made from template {spec.template}, version {spec.template_version}, chosen when it was accepted."
+        )
     if signers:
         names = " and ".join(f"{key.selector} ({key.algorithm})" for key in signers)
         texts.append(f"It is signed for {signers[0].domain} with {names}.")
@@ -103,9 +107,7 @@ def _deferred(data: Data, spec: Spec) -> str:
 
 def _suppressed(data: Data, spec: Spec) -> str:
     since = rfc3339(data["since"]) if "since" in data else "earlier"
-    return (
-        f"Not sent: the address is suppressed ({data.get('cause')}, by {data.get('source')}, since {since}, for {data.get('scope')})."
-    )
+    return f"Not sent: the address is suppressed ({data.get('cause')}, by {data.get('source')}, since {since}, for {data.get('scope')})."
 
 
 def _canceled(data: Data, spec: Spec) -> str:
@@ -164,7 +166,9 @@ def _summary(lines: Sequence[Line], events: Sequence[Event]) -> str:
         return f"Delivered to {line.address} {_span(line.updated_at - line.due_at)} after it was due."
     if line.state in FINAL:
         return f"{line.state.capitalize()}: {line.address} will not be tried again."
-    tries = f"after {line.attempts} attempt{'s' if line.attempts != 1 else ''}" if line.attempts else "not attempted yet"
+    tries = (
+        f"after {line.attempts} attempt{'s' if line.attempts != 1 else ''}" if line.attempts else "not attempted yet"
+    )
     return f"{line.state.capitalize()}, {tries}."
 
 

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from posthouse.outbound.model import Filter, State
 from posthouse.storage.records.base import Row, Tx
 
-NewMessage = tuple[
-    str, int, str, str, str, int, str, str | None, str, int, int, int, int, str | None, str | None, int
-]
+NewMessage = tuple[str, int, str, str, str, int, str, str | None, str, int, int, int, int, str | None, str | None, int]
 """A row as submit writes it, in the order of `_COLUMNS`."""
 
 NewSubmission = tuple[str, str, int, str | None, str]
@@ -142,9 +140,7 @@ async def first(tx: Tx, message_id: str) -> Due:
     return Due(*row)
 
 
-async def page(
-    tx: Tx, tenant_id: str, wanted: Filter, *, before: str | None, limit: int
-) -> list[str]:
+async def page(tx: Tx, tenant_id: str, wanted: Filter, *, before: str | None, limit: int) -> list[str]:
     """Ids of messages that match, newest first, older than `before`."""
     where = ["m.tenant_id = $1"]
     params: list[str | int] = [tenant_id]

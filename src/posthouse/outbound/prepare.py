@@ -93,9 +93,7 @@ class Prepare:
         now = self._clock()
         wanted = [due for due in dues if due.next_at <= now < due.expires_at]
         found = await self._locate({_domain(due.address) for due in wanted})
-        stopped = await self._suppressions.find_many(
-            [(due.tenant_id, due.address, due.stream_id) for due in wanted]
-        )
+        stopped = await self._suppressions.find_many([(due.tenant_id, due.address, due.stream_id) for due in wanted])
         by_message: dict[str, list[Due]] = {}
         for due in dues:
             by_message.setdefault(due.id, []).append(due)
@@ -206,9 +204,7 @@ _NOTHING = Spec(from_=("", ""), stream="", key_id="")
 
 
 def _entry(mail: InHand, outcomes: list[Outcome]) -> Entry:
-    return Entry(
-        mail.job, outcomes, again_at=min(mail.waits_until, default=None), open=bool(mail.groups)
-    )
+    return Entry(mail.job, outcomes, again_at=min(mail.waits_until, default=None), open=bool(mail.groups))
 
 
 def _domain(address: str) -> str:

@@ -123,9 +123,7 @@ class Send:
             for due, reply in zip(group.dues, delivery.replies, strict=True)
         ]
 
-    def _outcome(
-        self, due: Due, reply: Reply, delivery: Delivery, now: int, common: dict[str, Any]
-    ) -> Outcome:
+    def _outcome(self, due: Due, reply: Reply, delivery: Delivery, now: int, common: dict[str, Any]) -> Outcome:
         attempts = due.attempts + 1
         failure = delivery.failure
         silent = failure is not None and failure.local and reply is failure.reply

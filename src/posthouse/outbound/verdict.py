@@ -24,7 +24,9 @@ _NO_SUCH_TEXT = re.compile(
     r"|no mailbox here|not a (valid|known) (user|mailbox|recipient)|mailbox unavailable.*does not exist",
     re.IGNORECASE,
 )
-_NOT_THE_ADDRESS = re.compile(r"spam|block|blacklist|policy|relay|denied|spf|dkim|dmarc|reputation|quota|full|size", re.IGNORECASE)
+_NOT_THE_ADDRESS = re.compile(
+    r"spam|block|blacklist|policy|relay|denied|spf|dkim|dmarc|reputation|quota|full|size", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
