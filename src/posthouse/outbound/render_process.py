@@ -59,7 +59,7 @@ class Context(msgspec.Struct, frozen=True, array_like=True):
     html: str | None
     text: str | None
     attachments: tuple[AttachmentRef, ...]
-    variables: msgspec.Raw
+    variables: bytes
     """Defaults, a JSON object."""
 
 
