@@ -126,10 +126,10 @@ async def running(settings: Settings) -> AsyncGenerator[Running, None]:
     """Starts `settings.roles`; leaving it finishes what is in flight and closes."""
     async with _opened(settings) as parts, AsyncExitStack() as stack:
         roles = set(settings.roles)
-        server, url = None, ""
+        server, url, socks = None, "", list[socket.socket]()
         if "api" in roles:
-            sock = _listen(settings.http.host, settings.http.port)
-            server, url = _server(settings, parts.services, sock)
+            socks = [_listen(settings.http.host, settings.http.port, settings.http.backlog)]
+            server, url = _server(settings, parts.services, socks[0])
         run = Running(url)
         tasks: list[asyncio.Task[None]] = []
         if roles & {"render", "send"}:
@@ -138,7 +138,7 @@ async def running(settings: Settings) -> AsyncGenerator[Running, None]:
         if "schedule" in roles:
             tasks.append(asyncio.create_task(parts.housekeeping.run(), name="schedule"))
         if server is not None:
-            tasks.append(asyncio.create_task(server.serve(sockets=[sock]), name="api"))
+            tasks.append(asyncio.create_task(server.serve(sockets=socks), name="api"))
             while not server.started and not tasks[-1].done():
                 await asyncio.sleep(0.01)
         for task in tasks:
@@ -195,10 +195,10 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int, backlog: int) -> socket.socket:
     try:
         return socket.create_server(
-            (host, port), backlog=2048, family=socket.AF_INET6 if ":" in host else socket.AF_INET
+            (host, port), backlog=backlog, family=socket.AF_INET6 if ":" in host else socket.AF_INET
         )
     except OSError as error:
         raise Misconfigured(

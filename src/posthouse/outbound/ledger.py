@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from posthouse.outbound.model import Filter, State
 from posthouse.storage.records.base import Row, Tx
@@ -57,8 +58,7 @@ _GET = f"SELECT {_VIEW_COLUMNS} FROM message WHERE tenant_id = $1 AND id = $2 OR
 _GET_MANY = f"SELECT {_VIEW_COLUMNS} FROM message WHERE tenant_id = $1 AND id = ANY($2) ORDER BY id, rcpt"  # noqa: S608
 
 
-@dataclass(frozen=True, slots=True)
-class Due:
+class Due(msgspec.Struct, frozen=True, gc=False):
     """A ledger row that is to be rendered and sent now."""
 
     id: str
@@ -79,8 +79,7 @@ class Due:
     """A peer has refused it for now before."""
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(msgspec.Struct, frozen=True, gc=False):
     """A ledger row as it is shown."""
 
     id: str

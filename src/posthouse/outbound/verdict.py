@@ -11,6 +11,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import msgspec
+
 from posthouse.clock import SECOND
 from posthouse.outbound.model import State
 from posthouse.smtp.reply import Reply
@@ -43,8 +45,7 @@ class RetryPolicy:
     """A recipient refused for now at least `soft_attempts` times over this long is bounced."""
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True, gc=False):
     """`cause` is a word for machines, `next_at` (µs) is set for a deferral only."""
 
     state: State

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
 
+import msgspec
+
 from posthouse.storage.records.base import Tx
 
 
@@ -23,8 +25,7 @@ class Lane(IntEnum):
     BULK = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(msgspec.Struct, frozen=True, gc=False):
     """`due_at` is when it may run (µs), or, once claimed, when the lease ends."""
 
     stage: str
