@@ -165,9 +165,9 @@ class OutboundStub:
             await limits.charge(tx, tenant.id, len(rows), tenant.limits.daily_quota, now=now)
             await tx.each(
                 "INSERT INTO message (id, rcpt, tenant_id, submission_id, stream_id, lane, address, state, created_at,"
-                " due_at, expires_at, updated_at, next_at) SELECT id, rcpt, tenant_id, sub, stream, lane, address, 'queued', at,"
-                " at, at, at, at FROM {v(id text, rcpt int, tenant_id text, sub text, stream text, lane int, address text,"
-                " x text, at int)} WHERE true",
+                " due_at, expires_at, updated_at, next_at) SELECT id, rcpt, tenant_id, sub, stream, lane, address,"
+                " 'queued', at, at, at, at, at FROM {v(id text, rcpt int, tenant_id text, sub text, stream text,"
+                " lane int, address text, x text, at int)} WHERE true",
                 rows,
             )
             if given is not None:
