@@ -167,6 +167,7 @@ class Session(asyncio.Protocol):
         state = self._state
         now = time.time()
         state.counts.accept(1, len(body), now)
+        self._core.forgive()
         if state.records:
             to = [plain[2].decode()]
             sender = plain[1].decode()
