@@ -25,13 +25,8 @@ from posthouse.smtpd.sink.options import KeepAs
 from posthouse.smtpd.sink.processes import Group
 from posthouse.smtpd.sink.stats import StatsServer
 
-HELP = """Receive mail for development, as the address tells: bounce@, bounce-550-5.7.1@, defer@,
-defer-2@, full@, greylist-30@, slow-5@, slow-final-5@, spam@, tls@, drop@, drop-data@,
-drop-final@ at any domain; any other address is accepted. A +suffix is free."""
 _TICK = 0.1
 Flag = typer.Option
-
-app = typer.Typer(help=HELP, invoke_without_command=True, add_completion=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +38,6 @@ class Running:
     reset: Callable[[], Awaitable[None]]
 
 
-@app.callback()
 def command(
     *,
     host: Annotated[str, Flag(help="Address to listen on.")] = "127.0.0.1",
@@ -68,6 +62,12 @@ def command(
     stats_port: Annotated[int | None, Flag(help="Counts by HTTP: GET / and POST /reset; 0 picks a port.")] = None,
     json: Annotated[bool, Flag("--json", help="Print the counts as JSON at the end, and nothing else.")] = False,
 ) -> None:
+    """Receive mail for development; the address says what happens to it.
+
+    bounce@ bounce-550-5.7.1@ defer@ defer-2@ full@ greylist-30@ slow-5@ slow-final-5@ spam@
+    tls@ drop@ drop-data@ drop-final@ at any domain; any other address is accepted. A +suffix
+    is free. SIGUSR1 prints the counts.
+    """
     if keep_as not in get_args(KeepAs):
         raise typer.BadParameter("eml, mbox or maildir", param_hint="--keep-as")
     names = {*(off or ()), *(["chunking"] if no_chunking else []), *(["pipelining"] if no_pipelining else [])}

@@ -150,9 +150,11 @@ class Session(asyncio.Protocol):
         assert plain is not None
         self._begun = None
         state = self._state
-        if len(data) > 5 and data.find(_END) == len(data) - 5 and data[0] != 0x2E:
-            body = data[:-3]
-            if (state.check or state.records) and b"\r\n." in body:
+        dot = data.find(b"\r\n." if state.check or state.records else _END)
+        end = dot if dot < 0 or data.startswith(_END, dot) else data.find(_END, dot)
+        if end > 0 and end == len(data) - 5 and data[0] != 0x2E:
+            body = data[: end + 2]
+            if dot < end:
                 body = body.replace(b"\r\n.", b"\r\n")
             if not state.check or BodyCheck(FAST_SIZE).look(body):
                 self._accepted_fast(plain, body)
@@ -167,6 +169,7 @@ class Session(asyncio.Protocol):
         state = self._state
         now = time.time()
         state.counts.accept(1, len(body), now)
+        self._core.forgive()
         if state.records:
             to = [plain[2].decode()]
             sender = plain[1].decode()
