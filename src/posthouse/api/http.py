@@ -49,13 +49,13 @@ class TooSlow(errors.Malformed):
 class Body(Generic[T]):
     """The type of a JSON body with its decoder, made once."""
 
-    def __init__(self, kind: type[T], *, nul: bool = False, documented: Any = None) -> None:
+    def __init__(self, kind: type[T], *, nul: bool = False, documented: tuple[type, ...] = ()) -> None:
         """
         :param nul: let NUL through, where parts are kept raw for a later reader.
-        :param documented: the type to show instead.
+        :param documented: the types to show instead, any of which will do.
         """
         self.kind = kind
-        self.documented: Any = documented or kind
+        self.documented: tuple[type, ...] = documented or (kind,)
         self._decoder = msgspec.json.Decoder(kind)
         self._nul = nul
 

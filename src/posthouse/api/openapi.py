@@ -79,7 +79,7 @@ def _schemas(operations: Iterable[Operation]) -> tuple[dict[Any, JsonObject], Js
     for operation in operations:
         types += [kind for kind in (operation.answer,) if kind is not None]
         if operation.body is not None:
-            types.append(operation.body.documented)
+            types += operation.body.documented
     unique = list(dict.fromkeys(types))
     found, components = msgspec.json.schema_components(unique, ref_template=_REF)
     for schema in components.values():
@@ -123,7 +123,8 @@ def _operation(operation: Operation, schemas: dict[Any, JsonObject]) -> JsonObje
     if operation.scopes is None:
         shown["security"] = []
     if operation.body is not None:
-        content: JsonObject = {"schema": schemas[operation.body.documented]}
+        choices = [schemas[kind] for kind in operation.body.documented]
+        content: JsonObject = {"schema": choices[0] if len(choices) == 1 else {"anyOf": choices}}
         if operation.example is not None:
             content["example"] = operation.example
         shown["requestBody"] = {"required": True, "content": {"application/json": content}}

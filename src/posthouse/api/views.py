@@ -11,7 +11,7 @@ from posthouse.accounts.model import ApiKey, Scope, Stream, StreamKind, Tenant
 from posthouse.accounts.streams import LaneName
 from posthouse.clock import rfc3339
 from posthouse.domains.model import Domain
-from posthouse.outbound.model import Line, Moment
+from posthouse.outbound.model import LINE, Line, Moment
 from posthouse.storage.queue.base import Buried, Depth, Lane
 from posthouse.suppression.model import Suppression
 from posthouse.templates.model import Template, TemplateDetail, Version
@@ -21,7 +21,7 @@ Count = Annotated[int, Meta(ge=0, le=10**9)]
 Limit = Annotated[int, Meta(ge=1, le=200, description="How many at most")]
 Cursor = Annotated[str, Meta(description="`next` of the page before")]
 Time = Annotated[str, Meta(description="RFC 3339, UTC", extra_json_schema={"format": "date-time"})]
-Name = Annotated[Line, Meta(min_length=1, max_length=200)]
+Name = Annotated[str, Meta(pattern=LINE, min_length=1, max_length=200)]
 Slug = Annotated[Line, Meta(description="Letters a-z, digits, `.`, `_` and `-`; at most 100")]
 
 
@@ -49,8 +49,8 @@ class KeyDraft(Request, frozen=True, kw_only=True):
 
     name: Annotated[Name, Meta(description="For people")]
     scopes: Annotated[list[Scope], Meta(min_length=1, max_length=20, description="What it may do")]
-    domain: Annotated[Line | None, Meta(description="The only domain that it may send from")] = None
-    expires_at: Annotated[Moment | None, Meta(description="From then on it is refused")] = None
+    domain: Annotated[Line, Meta(description="The only domain that it may send from")] | None = None
+    expires_at: Annotated[Moment, Meta(description="From then on it is refused")] | None = None
 
 
 class KeyView(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -63,14 +63,14 @@ class KeyView(msgspec.Struct, frozen=True, omit_defaults=True):
     expires_at: Time | None = None
     revoked_at: Time | None = None
     last_used_at: Time | None = None
-    secret: Annotated[str | None, Meta(description="In the answer that creates it, and never again")] = None
+    secret: Annotated[str, Meta(description="In the answer that creates it, and never again")] | None = None
 
 
 class TenantDraft(Request, frozen=True, kw_only=True):
     name: Annotated[Name, Meta(description="Unique")]
-    rate_per_second: Annotated[Count | None, Meta(description="Messages; by default the installation's")] = None
-    burst: Annotated[Count | None, Meta(description="Messages at once")] = None
-    daily_quota: Annotated[Count | None, Meta(description="Messages a day (UTC); 0: no bound")] = None
+    rate_per_second: Annotated[Count, Meta(description="Messages; by default the installation's")] | None = None
+    burst: Annotated[Count, Meta(description="Messages at once")] | None = None
+    daily_quota: Annotated[Count, Meta(description="Messages a day (UTC); 0: no bound")] | None = None
 
 
 class TenantChange(Request, frozen=True, kw_only=True):
@@ -80,7 +80,7 @@ class TenantChange(Request, frozen=True, kw_only=True):
     rate_per_second: Count | None = None
     burst: Count | None = None
     daily_quota: Count | None = None
-    suspended: Annotated[bool | None, Meta(description="Suspended: all its keys are refused")] = None
+    suspended: Annotated[bool, Meta(description="Suspended: all its keys are refused")] | None = None
 
 
 class TenantView(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -109,8 +109,8 @@ class MeView(msgspec.Struct, frozen=True, omit_defaults=True):
 class StreamDraft(Request, frozen=True, kw_only=True):
     name: Slug
     kind: StreamKind = "transactional"
-    lane: Annotated[LaneName | None, Meta(description="By default that of the kind")] = None
-    max_age: Annotated[int | None, Meta(ge=60, le=2_592_000, description="Seconds of trying")] = None
+    lane: Annotated[LaneName, Meta(description="By default that of the kind")] | None = None
+    max_age: Annotated[int, Meta(ge=60, le=2_592_000, description="Seconds of trying")] | None = None
     settings: dict[str, Any] = {}
 
 
@@ -118,7 +118,7 @@ class StreamChange(Request, frozen=True, kw_only=True):
     """What is left out stays."""
 
     lane: LaneName | None = None
-    max_age: Annotated[int | None, Meta(ge=60, le=2_592_000)] = None
+    max_age: Annotated[int, Meta(ge=60, le=2_592_000)] | None = None
     settings: dict[str, Any] | None = None
 
 
@@ -137,16 +137,16 @@ class StreamView(msgspec.Struct, frozen=True):
 
 class VersionDraft(Request, frozen=True, kw_only=True):
     subject: Annotated[str, Meta(max_length=1024, description="A template of one line")]
-    html: Annotated[str | None, Meta(description="A template; values are escaped")] = None
-    text: Annotated[str | None, Meta(description="A template; derived from the HTML when left out")] = None
+    html: Annotated[str, Meta(description="A template; values are escaped")] | None = None
+    text: Annotated[str, Meta(description="A template; derived from the HTML when left out")] | None = None
     publish: Annotated[bool, Meta(description="Use it from now on")] = False
 
 
 class TemplateDraft(Request, frozen=True, kw_only=True):
     name: Slug
     subject: Annotated[str, Meta(max_length=1024, description="A template of one line")]
-    html: Annotated[str | None, Meta(description="A template; values are escaped")] = None
-    text: Annotated[str | None, Meta(description="A template; derived from the HTML when left out")] = None
+    html: Annotated[str, Meta(description="A template; values are escaped")] | None = None
+    text: Annotated[str, Meta(description="A template; derived from the HTML when left out")] | None = None
     publish: Annotated[bool, Meta(description="Use version 1 from now on")] = True
 
 
@@ -155,7 +155,7 @@ class PublishDraft(Request, frozen=True, kw_only=True):
 
 
 class PreviewDraft(Request, frozen=True, kw_only=True):
-    version: Annotated[int | None, Meta(ge=1, le=2**31 - 1, description="By default the one published")] = None
+    version: Annotated[int, Meta(ge=1, le=2**31 - 1, description="By default the one published")] | None = None
     variables: dict[str, Any] = {}
 
 
@@ -199,13 +199,13 @@ class VersionView(msgspec.Struct, frozen=True):
 
 
 class DomainDraft(Request, frozen=True, kw_only=True):
-    name: Annotated[Line, Meta(min_length=1, max_length=253)]
+    name: Annotated[str, Meta(pattern=LINE, min_length=1, max_length=253)]
 
 
 class CheckView(msgspec.Struct, frozen=True, omit_defaults=True):
     purpose: str
     name: str
-    ok: Annotated[bool | None, Meta(description="null: DNS did not answer")]
+    ok: Annotated[bool, Meta(description="null: DNS did not answer")] | None
     expected: str
     found: str
     required: bool
@@ -247,10 +247,10 @@ class DomainView(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class SuppressionDraft(Request, frozen=True, kw_only=True):
-    address: Annotated[Line, Meta(max_length=320)]
+    address: Annotated[str, Meta(pattern=LINE, max_length=320)]
     reason: Literal["bounce", "complaint", "unsubscribe", "manual"] = "manual"
-    stream: Annotated[Line | None, Meta(description="Only this stream; every stream when left out")] = None
-    evidence: Annotated[str | None, Meta(max_length=4096, description="A note, a reply, a report's id")] = None
+    stream: Annotated[Line, Meta(description="Only this stream; every stream when left out")] | None = None
+    evidence: Annotated[str, Meta(max_length=4096, description="A note, a reply, a report's id")] | None = None
     expires_at: Moment | None = None
 
 
@@ -304,7 +304,7 @@ class RetryDraft(Request, frozen=True, kw_only=True):
 
 class BuryDraft(Request, frozen=True, kw_only=True):
     ids: Annotated[list[Line], Meta(min_length=1, max_length=1000)]
-    reason: Annotated[Line, Meta(min_length=1, max_length=500)]
+    reason: Annotated[str, Meta(pattern=LINE, min_length=1, max_length=500)]
 
 
 class ChangedView(msgspec.Struct, frozen=True):

@@ -29,7 +29,8 @@ class State(StrEnum):
 FINAL = frozenset({State.DELIVERED, State.BOUNCED, State.SUPPRESSED, State.CANCELED, State.FAILED})
 
 
-Line = Annotated[str, msgspec.Meta(max_length=2000, pattern=r"^[^\r\n\x00]*(?![\s\S])")]
+LINE = r"^[^\r\n\x00]*(?![\s\S])"
+Line = Annotated[str, msgspec.Meta(max_length=2000, pattern=LINE)]
 """Text of one line: it ends in a header or a log, so CR, LF and NUL are refused where it is read."""
 
 

@@ -18,6 +18,7 @@ from posthouse.api.views import Cursor, Limit, Listed, Request
 from posthouse.clock import from_datetime
 from posthouse.errors import Fault
 from posthouse.outbound.model import (
+    LINE,
     Answer,
     EventView,
     Explanation,
@@ -39,12 +40,12 @@ READ = frozenset({Scope.READ})
 
 
 class MessageQuery(Request, frozen=True, kw_only=True):
-    to: Annotated[Line | None, Meta(max_length=320, description="One of its recipients")] = None
-    status: Annotated[State | None, Meta(description="Of one of its recipients")] = None
+    to: Annotated[str, Meta(pattern=LINE, max_length=320, description="One of its recipients")] | None = None
+    status: Annotated[State, Meta(description="Of one of its recipients")] | None = None
     tag: Line | None = None
     stream: Line | None = None
-    since: Annotated[Moment | None, Meta(description="Submitted then or later")] = None
-    until: Annotated[Moment | None, Meta(description="Submitted before then")] = None
+    since: Annotated[Moment, Meta(description="Submitted then or later")] | None = None
+    until: Annotated[Moment, Meta(description="Submitted before then")] | None = None
     limit: Limit = 50
     cursor: Cursor | None = None
 
@@ -89,7 +90,7 @@ class _Kind(msgspec.Struct, frozen=True):
 MESSAGE = Body(MessageDraft)
 MANY = Body(ManyDraft, nul=True)
 FAN_OUT = Body(FanOutDraft)
-BATCH = Body(_Kind, nul=True, documented=ManyDraft | FanOutDraft)
+BATCH = Body(_Kind, nul=True, documented=(ManyDraft, FanOutDraft))
 QUERY = Query(MessageQuery)
 RESCHEDULE = Body(Reschedule)
 

@@ -33,13 +33,13 @@ from posthouse.suppression.model import ALL_STREAMS, Entry, Suppression
 class SuppressionQuery(Request, frozen=True, kw_only=True):
     address: Line | None = None
     reason: Literal["bounce", "complaint", "unsubscribe", "manual"] | None = None
-    stream: Annotated[Line | None, Meta(description="Those of this stream only; empty: those of every stream")] = None
+    stream: Annotated[Line, Meta(description="Those of this stream only; empty: those of every stream")] | None = None
     limit: Limit = 50
     cursor: Cursor | None = None
 
 
 class StreamQuery(Request, frozen=True, kw_only=True):
-    stream: Annotated[Line | None, Meta(description="The one of this stream, not that of every stream")] = None
+    stream: Annotated[Line, Meta(description="The one of this stream, not that of every stream")] | None = None
 
 
 class _Kind(msgspec.Struct, frozen=True):
@@ -48,7 +48,7 @@ class _Kind(msgspec.Struct, frozen=True):
 
 ONE = Body(SuppressionDraft)
 MANY = Body(SuppressionsDraft)
-EITHER = Body(_Kind, documented=SuppressionDraft | SuppressionsDraft)
+EITHER = Body(_Kind, documented=(SuppressionDraft, SuppressionsDraft))
 QUERY = Query(SuppressionQuery)
 STREAM = Query(StreamQuery)
 READ = frozenset({Scope.READ, Scope.SUPPRESSIONS})

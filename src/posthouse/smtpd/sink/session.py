@@ -37,6 +37,7 @@ _PLAIN = re.compile(
 
 _SENDER_RECIPIENT = b"250 2.1.0 Sender ok\r\n250 2.1.5 Recipient ok\r\n"
 _GO_AHEAD = _SENDER_RECIPIENT + b"354 End data with <CR><LF>.<CR><LF>\r\n"
+_END = b"\r\n.\r\n"
 _ACCEPTED = b"250 2.0.0 Ok\r\n"
 _ALL_ACCEPTED = _SENDER_RECIPIENT + _ACCEPTED
 _OK = Reply(250, "2.0.0", ("Ok",))
@@ -136,7 +137,7 @@ class Session(asyncio.Protocol):
         if rest != int(octets):
             return False
         body = data[plain.end() :]
-        good = BodyCheck(FAST_SIZE).look(body)
+        good = not self._state.check or BodyCheck(FAST_SIZE).look(body)
         if good:
             self._accepted_fast(plain, body)
             self._transport.write(_ALL_ACCEPTED)
@@ -148,12 +149,12 @@ class Session(asyncio.Protocol):
         assert begun is not None
         assert plain is not None
         self._begun = None
-        dot = data.find(b"\r\n.")
-        if dot >= 0 and data.find(b"\r\n.\r\n", dot) == len(data) - 5 and data[0] != 0x2E:
+        state = self._state
+        if len(data) > 5 and data.find(_END) == len(data) - 5 and data[0] != 0x2E:
             body = data[:-3]
-            if dot < len(body) - 2:
+            if (state.check or state.records) and b"\r\n." in body:
                 body = body.replace(b"\r\n.", b"\r\n")
-            if BodyCheck(FAST_SIZE).look(body):
+            if not state.check or BodyCheck(FAST_SIZE).look(body):
                 self._accepted_fast(plain, body)
                 self._transport.write(_ACCEPTED)
                 return True

@@ -55,6 +55,7 @@ class State:
         self.fast = not (options.off or options.lmtp or options.latency or options.limits.transactions) and (
             options.limits.size >= FAST_SIZE and options.limits.text_line == 1000
         )
+        self.check = options.check
         self.counting = False
         self.waiters: list[tuple[int, asyncio.Future[None]]] = []
         self._tries: OrderedDict[object, int] = OrderedDict()
