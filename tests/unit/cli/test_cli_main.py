@@ -212,6 +212,28 @@ class TestConnect:
         assert ran.code == 1
         assert "posthouse serve" in ran.err
 
+    async def test_a_server_that_is_just_starting_is_waited_for(
+        self, data: Path, app: StubApp, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        app.failure = Misconfigured("The database is in use.", code="database_in_use")
+        answers = iter([None, None, "http://127.0.0.1:9"])
+
+        async def later(settings: object) -> str | None:
+            return next(answers)
+
+        monkeypatch.setattr(client_module, "serving", later)
+        async with connect(load(environ={}).settings, NOWHERE, app=app) as client:
+            assert client.where == "http://127.0.0.1:9"
+
+    def test_a_server_that_never_answers_is_said_so(
+        self, run: Run, data: Path, app: StubApp, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        app.failure = Misconfigured("The database is in use.", code="database_in_use")
+        monkeypatch.setattr(client_module, "_START_LIMIT", 0.2)
+        ran = run("key", "list")
+        assert ran.code == 1
+        assert "does not answer" in ran.err
+
     async def test_a_damaged_serve_file_is_ignored(self, data: Path, app: StubApp) -> None:
         for text in ("", "[]", '{"url": 3}', '{"url": "http://["}'):
             (data / "serve.json").write_text(text)
