@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from collections.abc import Mapping
+from time import monotonic
 from typing import Any
 
 import minijinja
@@ -23,6 +24,8 @@ from posthouse.templates.model import Compiled, Filled, Key, RenderFailed
 
 MAX_OUTPUT = 4 << 20
 """Characters of a part."""
+MAX_SECONDS = 2
+"""For a message; one expression may be begun before and end after."""
 MAX_FILLED_SUBJECT = 2_000
 MAX_VARIABLES = 256 * 1024
 """Octets of JSON."""
@@ -43,6 +46,7 @@ class Filler:
         self._held: OrderedDict[Key | tuple[str, int], _Names] = OrderedDict()
         self._next = 0
         self._room = 0
+        self._until = 0.0
 
     def knows(self, key: Key | tuple[str, int]) -> bool:
         """Whether `fill` can do without the compiled version."""
@@ -80,6 +84,7 @@ class Filler:
         engine = self._metered
         engine.fuel = max(1_000, min(held.fuel, _STEP_OCTETS // max(weight, 1)))
         filled: list[str | None] = []
+        self._until = monotonic() + MAX_SECONDS
         for part, name in (("subject", held.subject), ("html", held.html), ("text", held.text)):
             self._room = MAX_OUTPUT
             try:
@@ -89,7 +94,10 @@ class Filler:
         return _checked(filled[0] or "", filled[1], filled[2])
 
     def _count(self, value: Any) -> Any:
-        """Sees every value that is put out, also into a `set` block."""
+        """Sees every value that is put out, also into a `set` block, and something empty before
+        every statement (`compile.written`)."""
+        if monotonic() > self._until:
+            raise ValueError(f"takes longer than {MAX_SECONDS} s")
         self._room -= len(value) if isinstance(value, str) else 32 if value is None else len(str(value))
         if self._room < 0:
             raise ValueError(f"more than {MAX_OUTPUT} characters are put out")
@@ -145,6 +153,7 @@ def engine(finalizer: Any = None) -> minijinja.Environment:
         keep_trailing_newline=True,
         auto_escape_callback=_escaping,
         filters=filters.OURS,
+        globals={"range": filters.range_},
         **({"finalizer": finalizer} if finalizer is not None else {}),
     )
     for name in filters.REFUSED_FUNCTIONS:

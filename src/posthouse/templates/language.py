@@ -32,6 +32,11 @@ FILTERS = frozenset(
     "rejectattr replace reverse round safe select selectattr slice sort split string striptags sum title tojson "
     "trim truncate unique upper urlencode wordwrap zip".split()
 )
+LIGHT_FILTERS = frozenset(
+    "abs capitalize count d date default e escape filesizeformat first float format int last length lower num "
+    "pluralize replace round safe string title tojson trim truncate upper urlencode".split()
+)
+"""Their cost is bounded by the value's size, and small."""
 TESTS = frozenset(
     "boolean defined divisibleby endingwith eq equalto escaped even false filter float ge greaterthan gt in "
     "integer iterable le lessthan lower lt mapping ne none number odd safe sameas sequence startingwith string "
@@ -205,6 +210,11 @@ def names(tokens: tuple[Token, ...]) -> list[str]:
             found.append(token.value)
         last = token.value
     return found
+
+
+def filters_of(segment: Segment) -> set[str]:
+    tokens = segment.tokens
+    return {token.value for n, token in enumerate(tokens) if n and tokens[n - 1].value == "|"}
 
 
 class _Growth:
