@@ -1,8 +1,9 @@
 # shellcheck shell=bash
-# Shared by the service scripts beside it: directories, waiting, pid files.
+# Shared by the service scripts beside it: directories, ports, waiting, pid files.
 #
-# A script sets `name` and sources this file; it then has `$home` (the
-# service's own directory), `run_as`, `spawn`, `wait_until` and `stop_pid`.
+# A script sets `name` and sources this file. It then has `$home` (the service's own
+# directory under SERVICES_DIR), `$port` once it has called `use_port`, and the functions
+# below; it defines install, start, stop and url, and ends with `main "$@"`.
 set -euo pipefail
 
 SERVICES_DIR=${SERVICES_DIR:-.services}
@@ -10,13 +11,14 @@ mkdir -p "$SERVICES_DIR"
 SERVICES_DIR=$(cd "$SERVICES_DIR" && pwd -P)
 home=$SERVICES_DIR/$name
 pidfile=$home/run/$name.pid
+portfile=$home/run/$name.port
 logfile=$home/run/$name.log
 mkdir -p "$home/run"
 
 say() { printf '%s: %s\n' "$name" "$*" >&2; }
 die() { say "$*"; exit 1; }
 
-# Nice-to-have: leave the machine responsive while a package is built or copied.
+# gently COMMAND...: leave the machine responsive while a program is built.
 gently() { nice -n 10 "$@"; }
 
 # apt_install PACKAGE...: install what is missing; needs root (or sudo). Debian starts a
@@ -27,8 +29,12 @@ apt_install() {
     [ "$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
   done
   [ ${#missing[@]} -eq 0 ] && return 0
+  command -v apt-get >/dev/null || die "needs ${missing[*]}, and there is no apt here to install it"
   say "installing ${missing[*]} with apt"
-  [ "$(id -u)" -eq 0 ] || root=(sudo -n)
+  if [ "$(id -u)" -ne 0 ]; then
+    sudo -n true 2>/dev/null || die "needs ${missing[*]}: install it (apt-get install ${missing[*]}), or run as root"
+    root=(sudo -n)
+  fi
   if [ ! -e "$policy" ]; then
     ours=yes
     printf '#!/bin/sh\nexit 101\n' | "${root[@]}" tee "$policy" >/dev/null
@@ -56,14 +62,30 @@ run_as() {
 # port_open PORT: whether something answers on 127.0.0.1:PORT.
 port_open() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
-# alive: whether the pid file names a live process of ours: one whose command
-# line or working directory lies in $home (a pid reused by a stranger has neither).
+# use_port WANTED DEFAULT: set $port. A port that was asked for is the port, or an error
+# at the start. Otherwise a running server keeps its own, and a new one takes the first
+# free port from DEFAULT up, so that several checkouts do not meet.
+use_port() {
+  local wanted=$1 candidate
+  if [ -n "$wanted" ]; then port=$wanted; return 0; fi
+  if alive && [ -s "$portfile" ]; then port=$(head -n1 "$portfile"); return 0; fi
+  for candidate in $(seq "$2" $(($2 + 99))); do
+    if ! port_open "$candidate"; then port=$candidate; return 0; fi
+  done
+  die "no free port from $2 to $(($2 + 99))"
+}
+
+# alive: whether the pid file names a live process of ours: one whose command line or
+# working directory lies in $home or $data (a pid reused by a stranger has neither).
 alive() {
-  local pid
+  local pid place
   pid=$(head -n1 "$pidfile" 2>/dev/null) || return 1
   [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null || return 1
-  case "$(readlink "/proc/$pid/cwd" 2>/dev/null)/" in "$home"/*) return 0 ;; esac
-  tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -qF -- "$home"
+  for place in "$home" "${data:-$home}"; do
+    case "$(readlink "/proc/$pid/cwd" 2>/dev/null)/" in "$place"/*) return 0 ;; esac
+    if tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -qF -- "$place"; then return 0; fi
+  done
+  return 1
 }
 
 # spawn COMMAND...: start detached, in its own session, output to $logfile. From $home,
@@ -99,28 +121,6 @@ stop_pid() {
   rm -f "$pidfile"
 }
 
-# maven_libs DEPENDENCIES [DEST]: the jars of a pom <dependencies> body, with everything
-# they need at run time, copied to DEST ($home/lib). Done again only when the body changes.
-maven_libs() {
-  local body=$1 dest=${2:-$home/lib} work=$home/run/pom
-  [ "$(cat "$dest/.dependencies" 2>/dev/null)" = "$body" ] && return 0
-  command -v mvn >/dev/null && command -v java >/dev/null || apt_install openjdk-17-jre-headless maven
-  say "fetching jars with Maven"
-  rm -rf "$dest" "$work"; mkdir -p "$dest" "$work"
-  cat >"$work/pom.xml" <<POM
-<project>
-  <modelVersion>4.0.0</modelVersion>
-  <groupId>local.services</groupId><artifactId>$name</artifactId><version>1</version><packaging>pom</packaging>
-  <dependencies>$body</dependencies>
-</project>
-POM
-  gently mvn -B -q -Dstyle.color=never -f "$work/pom.xml" \
-    org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies \
-    -DincludeScope=runtime -DoutputDirectory="$dest" >"$work/mvn.log" 2>&1 \
-    || { cat "$work/mvn.log" >&2; die "Maven could not resolve the jars"; }
-  printf '%s' "$body" >"$dest/.dependencies"
-}
-
 # main VERB: call the script's own function; `start` and `stop` are idempotent.
 main() {
   # One verb at a time for each service; a server must not inherit the lock (9>&-).
@@ -129,15 +129,16 @@ main() {
   case ${1:-} in
     install) install ;;
     start)
-      if alive; then say "already running (pid $(head -n1 "$pidfile"))"
-      else
+      pick_port
+      if ! alive; then
         install
         port_open "$port" && die "port $port is taken by another program"
         start
+        echo "$port" >"$portfile"
       fi
       url ;;
     stop) stop ;;
-    url) url ;;
-    *) echo "usage: $0 install|start|stop|url" >&2; exit 2 ;;
+    status) if alive; then pick_port; url; else exit 3; fi ;;
+    *) echo "usage: $0 install|start|stop|status" >&2; exit 2 ;;
   esac
 }

@@ -23,7 +23,7 @@ async def open_blobs(url: str, *, access_key: str = "", secret_key: str = "") ->
     """
     parts = urlsplit(url)
     if parts.scheme == "file" and not parts.netloc and parts.path:
-        return await LocalBlobs.open(Path(os.path.abspath(unquote(parts.path))))  # noqa: PTH100 - touches no disk
+        return await LocalBlobs.open(_absolute(unquote(parts.path)))
     if parts.scheme == "s3" and parts.netloc:
         options = dict(parse_qsl(parts.query))
         if unknown := options.keys() - _OPTIONS:
@@ -37,6 +37,10 @@ async def open_blobs(url: str, *, access_key: str = "", secret_key: str = "") ->
             secret_key=secret_key,
         )
     raise _wrong("unknown scheme or no path")
+
+
+def _absolute(path: str) -> Path:
+    return Path(os.path.abspath(path))  # noqa: PTH100 - touches no disk
 
 
 def _wrong(why: str) -> errors.Misconfigured:

@@ -159,7 +159,9 @@ def values(sql: str, size: int) -> str:
         for i, (name, kind) in enumerate(parts.columns, 1)
     )
     row = f"({','.join('?' * len(parts.columns))})"
-    relation = f"(SELECT {names} FROM (VALUES {','.join([row] * size)}) LIMIT ?) AS {parts.alias}"
+    # OFFSET, because SQLite may merge a subquery that has only a LIMIT into the query around
+    # it, and then sorts before it limits: the filling would show.
+    relation = f"(SELECT {names} FROM (VALUES {','.join([row] * size)}) LIMIT ? OFFSET 0) AS {parts.alias}"
     return parts.head + relation + parts.tail
 
 
