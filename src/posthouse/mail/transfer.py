@@ -16,7 +16,7 @@ _COLUMNS = 76  # RFC 2045 §6.8
 _SAFE = bytes([9, 10, 13, *range(32, 127)])
 # What is mangled on the way: blanks at a line's end, mbox's "From ", a dot alone.
 _FRAGILE = re.compile(rb"\r(?:(?<=[ \t]\r)|\nFrom |\n\.\r)")
-_QP_START = re.compile(rb"^(?:From |\.).*$", re.MULTILINE)
+_QP_MEND = re.compile(rb"^(?:From |\.|.{77}).*$", re.MULTILINE)
 
 
 def encode_text(text: str) -> tuple[str, bytes]:
@@ -68,23 +68,26 @@ def quoted_printable(data: bytes) -> bytes:
     :param data: lines end in LF and there is no CR.
     """
     lines = b2a_qp(data)
-    if b"\n." in lines or b"\nFrom " in lines or lines.startswith((b".", b"From ")):
-        lines = _QP_START.sub(_escape_start, lines)
+    # It lets some lines that end in an escaped blank grow to 78.
+    is_odd = lines.startswith((b".", b"From ")) or lines.endswith((b"=20", b"=09"))
+    if is_odd or any(mark in lines for mark in (b"\n.", b"\nFrom ", b"=20\n", b"=09\n")):
+        lines = _QP_MEND.sub(_mended, lines)
     return lines.replace(b"\n", b"\r\n")
 
 
-def _escape_start(found: re.Match[bytes]) -> bytes:
-    """Escapes the first octet of a line, and breaks the line again where that made it too long."""
+def _mended(found: re.Match[bytes]) -> bytes:
+    """Escapes the line's first octet where it must be, and breaks a line of more than 76 again."""
     lines: list[bytes] = []
     line = found[0]
-    while line.startswith((b"From ", b".")):
-        line = b"=%02X%s" % (line[0], line[1:])
-        if len(line) > _COLUMNS:
-            cut = _COLUMNS - 1
-            cut -= 1 if line[cut - 1] == 61 else 2 if line[cut - 2] == 61 else 0
-            lines.append(line[:cut] + b"=")
-            line = line[cut:]
-    return b"\n".join([*lines, line])
+    while True:
+        if line.startswith((b"From ", b".")):
+            line = b"=%02X%s" % (line[0], line[1:])
+        if len(line) <= _COLUMNS:
+            return b"\n".join([*lines, line])
+        cut = _COLUMNS - 1
+        cut -= 1 if line[cut - 1] == 61 else 2 if line[cut - 2] == 61 else 0
+        lines.append(line[:cut] + b"=")
+        line = line[cut:]
 
 
 def base64_lines(data: bytes) -> bytes:

@@ -127,7 +127,9 @@ def canonical_header(header: bytes, canon: Canon) -> tuple[list[bytes], list[byt
     canonical: list[bytes] = []
     lines = header.replace(b"\r\n ", b" ").replace(b"\r\n\t", b" ").split(b"\r\n")
     # bytes.split takes VT, FF and lone CR and LF for blanks too; DKIM does not.
-    is_odd = b"\v" in header or b"\f" in header or header.count(b"\r") + header.count(b"\n") != 2 * header.count(b"\r\n")
+    is_odd = (
+        b"\v" in header or b"\f" in header or header.count(b"\r") + header.count(b"\n") != 2 * header.count(b"\r\n")
+    )
     for line in lines:
         name, _, value = line.partition(b":")
         name = name.rstrip().lower()
