@@ -139,7 +139,8 @@ class Client:
             else:
                 self._transaction = transaction
                 self._on_reply = self._on_transaction
-                self._wire = transaction.wire
+                self._wire += transaction.wire
+                transaction.wire = b""
                 self.transactions += 1
                 self.progress += 1
                 return None
@@ -150,7 +151,7 @@ class Client:
         if self._stage is not Stage.IDLE or self._transaction is not None:
             return False
         self._stage = Stage.QUIT
-        self._wire = b"QUIT\r\n"
+        self._wire += b"QUIT\r\n"
         self.progress += 1
         return True
 
@@ -231,7 +232,7 @@ class Client:
         self._hello = hello
         self._stage = Stage.EHLO
         self._on_reply = self._on_hello
-        self._wire = hello.encode()
+        self._wire += hello.encode()
         self.progress += 1
 
     def _on_hello(self, reply: Reply) -> Event | None:
@@ -251,7 +252,7 @@ class Client:
             if self.capabilities.starttls:
                 self._stage = Stage.STARTTLS
                 self._on_reply = self._on_starttls
-                self._wire = b"STARTTLS\r\n"
+                self._wire += b"STARTTLS\r\n"
                 return None
             if self._tls is UseTls.REQUIRED:
                 return self._fail(Stage.STARTTLS, Cause.TLS_MISSING, "4.7.10", "TLS is required and not offered")
@@ -294,7 +295,7 @@ class Client:
             return self._fail(Stage.AUTH, Cause.AUTH_MISSING, "4.7.0", "The credentials are too long for AUTH")
         self._stage = Stage.AUTH
         self._on_reply = self._on_auth
-        self._wire = wire
+        self._wire += wire
         return None
 
     def _on_auth(self, reply: Reply) -> Event | None:
@@ -318,12 +319,12 @@ class Client:
             challenge = base64.b64decode(reply.text[:_MAX_CHALLENGE], validate=True)
             answer = exchange.respond(challenge)
         except (sasl.Cancelled, binascii.Error, ValueError):
-            self._wire = b"*\r\n"  # RFC 4954 §4: cancel; a 501 follows
+            self._wire += b"*\r\n"  # RFC 4954 §4: cancel; a 501 follows
             self._exchange = None
             return
         if exchange.initial is not None:  # what XOAUTH2 and OAUTHBEARER say went wrong
             self._challenge = printable(challenge[:500].decode("utf-8", "backslashreplace"))
-        self._wire = base64.b64encode(answer) + b"\r\n"
+        self._wire += base64.b64encode(answer) + b"\r\n"
 
     def _ready(self) -> Event:
         self._stage = Stage.IDLE
@@ -332,6 +333,7 @@ class Client:
 
     def _on_idle(self, reply: Reply) -> Event | None:
         if reply.code == 421 or self._stage is Stage.QUIT:
+            self._wire = b""
             self._stage = Stage.CLOSED
             return Closed(reply)
         raise ProtocolViolation("The server answers what was not asked", detail=str(reply))
@@ -339,25 +341,29 @@ class Client:
     def _on_transaction(self, reply: Reply) -> Event | None:
         transaction = self._transaction
         assert transaction is not None
-        transaction.wire = b""
         transaction.on_reply(reply)
         if not transaction.done:
-            self._wire = transaction.wire
+            if transaction.wire:
+                self._wire += transaction.wire
+                transaction.wire = b""
             return None
         self._transaction = None
         self._on_reply = self._on_idle
         self._unclean = transaction.unclean
         if transaction.closing:
+            self._wire = b""
             self._stage = Stage.CLOSED
         return transaction.result(self.peer)
 
     # Ends
 
     def _refused(self, stage: Stage, reply: Reply, detail: str = "") -> Failure:
+        self._wire = b""
         self._stage = Stage.CLOSED
         return Failure(stage, Cause.REFUSED, reply, local=False, detail=detail)
 
     def _fail(self, stage: Stage, cause: Cause, enhanced: str, text: str, detail: str = "") -> Failure:
+        self._wire = b""
         self._stage = Stage.CLOSED
         return Failure(stage, cause, Reply(451, enhanced, (text,)), detail=detail)
 

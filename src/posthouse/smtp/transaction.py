@@ -243,7 +243,7 @@ class Transaction:
     def result(self, peer: Peer) -> Delivery:
         """When `done`."""
         final = self._final
-        if self._count == 1 == len(self._replies) and final is not None and self._wanted:
+        if self._count == 1 == len(self._replies) and final is not None and self._wanted and not self.closing:
             return Delivery((final,), final, Stage.FINAL, peer)
         if self._mail_refusal is not None:
             self._replies[: self._count] = [self._mail_refusal] * self._count
