@@ -178,7 +178,7 @@ def _needs_meter(segments: Sequence[Segment]) -> bool:
     busy = sum(bool(segment.tokens) for segment in segments)
     return busy > _LIGHT_SEGMENTS or any(
         (segment.kind is Kind.STATEMENT and segment.tokens[0].value in {"for", "set", "with"})
-        or not language.filters_of(segment) <= language.LIGHT_FILTERS
+        or not language.filters_of(segment.tokens) <= language.LIGHT_FILTERS
         for segment in segments
         if segment.tokens
     )
