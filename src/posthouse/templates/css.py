@@ -18,6 +18,7 @@ from posthouse.templates.markup import VOID, Masked, Part, Piece, attributes, pi
 # Tags that a parser may add, or end, on its own (HTML Living Standard §13.1.2.4).
 _IMPLIED = frozenset({"html", "head", "body", "tbody", "colgroup"})
 _SELF_ENDING = frozenset("p li dt dd tr td th thead tfoot option optgroup rt rp".split()) | VOID
+MAX_PIECES = 20_000
 _LANGUAGE = re.compile(r"\{[{%#]")
 _DECLARATION = "--{}:1"
 
@@ -32,6 +33,8 @@ def inline(masked: Masked) -> str:
     :raises UnsafeError: it cannot be shown that the result means the same.
     """
     before = [_folded(masked, piece) for piece in pieces(masked.text)]
+    if len(before) > MAX_PIECES:
+        raise UnsafeError("the HTML has too many tags")
     styles = [piece.source for piece in before if piece.part is Part.RAW_TEXT and piece.name == "style"]
     if not styles:
         return masked.text
@@ -106,6 +109,7 @@ def _prepared(masked: Masked, before: list[Piece]) -> str:
 def _finished(masked: Masked, made: str) -> str:
     mark = masked.mark.pattern
     made = re.sub(rf"<!--({mark})-->", r"\1", made)
+    made = re.sub(r"<style[^>]*>\s*</style>", "", made)
     made = re.sub(rf"--({mark}):\s*1\b", r"\1", made)
     for name in _IMPLIED:
         # Added by the parser, perhaps between a loop's start and what it repeats.

@@ -32,6 +32,13 @@ FILTERS = frozenset(
     "rejectattr replace reverse round safe select selectattr slice sort split string striptags sum title tojson "
     "trim truncate unique upper urlencode wordwrap zip".split()
 )
+LIGHT_FILTERS = frozenset(
+    "abs capitalize count d date default e escape filesizeformat first float format int last length lower num "
+    "pluralize replace round safe string title tojson trim truncate upper urlencode".split()
+)
+"""Their cost is bounded by the value's size, and small."""
+CONDITION_FILTERS = frozenset("abs count d default first float int last length lower trim upper".split())
+"""In a loop's condition, which is worked out for each item without the meter."""
 TESTS = frozenset(
     "boolean defined divisibleby endingwith eq equalto escaped even false filter float ge greaterthan gt in "
     "integer iterable le lessthan lower lt mapping ne none number odd safe sameas sequence startingwith string "
@@ -161,11 +168,21 @@ def check(segments: list[Segment]) -> None:
             if word not in STATEMENTS:
                 raise RefusedError(segment.line, f"`{word[:40]}` cannot be used in a template")
             branches += word == "elif"
+            if word == "for":
+                _check_condition(segment)
         if segment.tokens:
             _check_names(segment)
         growth.add(segment)
     if branches > MAX_BRANCHES:
         raise RefusedError(segments[-1].line, f"has more than {MAX_BRANCHES} `elif`")
+
+
+def _check_condition(segment: Segment) -> None:
+    tokens = segment.tokens
+    start = next((n for n, token in enumerate(tokens) if token.value == "if"), len(tokens))
+    used = filters_of(tokens[start:]) - CONDITION_FILTERS
+    if used:
+        raise RefusedError(segment.line, f"the filter `{min(used)[:40]}` cannot be used in a loop's condition")
 
 
 def _check_names(segment: Segment) -> None:
@@ -205,6 +222,10 @@ def names(tokens: tuple[Token, ...]) -> list[str]:
             found.append(token.value)
         last = token.value
     return found
+
+
+def filters_of(tokens: tuple[Token, ...]) -> set[str]:
+    return {token.value for n, token in enumerate(tokens) if n and tokens[n - 1].value == "|"}
 
 
 class _Growth:
