@@ -104,11 +104,7 @@ def customs(extra: Sequence[tuple[str, str]], beside: Sequence[str] = ()) -> byt
     :param beside: names of the fields that the message has already.
     :raises Invalid: also for more than `MAX_EXTRA`, or a field twice that may stand once.
     """
-    names = [name.lower() for name in (*beside, *[name for name, _ in extra])]
-    if len(names) > MAX_EXTRA:
-        raise _wrong(f"There are more than {MAX_EXTRA} headers.")
-    if len(set(names)) < len(names) and any(names.count(n) > 1 for n in names if _is_structured(n)):
-        raise _wrong("A header that may stand once is given twice.")
+    _check_together((*beside, *[name for name, _ in extra]))
     return b"".join([custom(name, value) for name, value in extra])
 
 
@@ -200,6 +196,15 @@ def _is_structured(name: str) -> bool:
     if _RESERVED.fullmatch(low) is not None:
         raise _wrong(f"The header {name} is set by the server or has a field of its own.")
     return _STRUCTURED.fullmatch(low) is not None
+
+
+@lru_cache(maxsize=256)
+def _check_together(names: tuple[str, ...]) -> None:
+    if len(names) > MAX_EXTRA:
+        raise _wrong(f"There are more than {MAX_EXTRA} headers.")
+    once = [name.lower() for name in names if _is_structured(name)]
+    if len(set(once)) < len(once):
+        raise _wrong("A header that may stand once is given twice.")
 
 
 def _refuse_long(name: str, value: str) -> None:
