@@ -30,6 +30,7 @@ MAX_LINE = 998  # octets, RFC 5322 §2.1.1
 MAX_NAME = 64  # characters of a field's name
 MAX_VALUE = 16_384  # characters of a field's value
 MAX_EXTRA = 64  # fields of the caller's own
+MAX_MAILBOXES = 1000  # of one field
 MAX_PARAMETER = 255  # characters
 
 _RESERVED = re.compile(
@@ -111,10 +112,13 @@ def customs(extra: Sequence[tuple[str, str]], beside: Sequence[str] = ()) -> byt
 def addresses(name: str, mailboxes: Sequence[Mailbox]) -> bytes:
     """An address list, one mailbox after the other. UTF-8 local parts stay as they are (RFC 6532).
 
-    :raises Invalid: a mailbox that did not come from `parse_mailbox` and holds control characters.
+    :raises Invalid: a mailbox that did not come from `parse_mailbox` and holds control characters,
+        or more than `MAX_MAILBOXES`.
     """
     if len(mailboxes) == 1 and not mailboxes[0].name:
         return f"{name}: {_printable(mailboxes[0].address)}\r\n".encode()
+    if len(mailboxes) > MAX_MAILBOXES:
+        raise _wrong(f"The header {name} has more than {MAX_MAILBOXES} addresses.")
     line = f"{name}:"
     lines: list[str] = []
     last = len(mailboxes) - 1
