@@ -26,7 +26,7 @@ _MAX_COMMENTS = 16  # one inside the other
 
 _ATEXT = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~-"
 _PLAIN = re.compile(rf"([{_ATEXT}]+(?:\.[{_ATEXT}]+)*)@([A-Za-z0-9.-]+)")
-_NAMED = re.compile(r"([A-Za-z0-9.'_-]+(?: [A-Za-z0-9.'_-]+)*) <([^<>\"]+)>")
+_NAMED = re.compile(r"([A-Za-z0-9.'_-]+(?: [A-Za-z0-9.'_-]+)*) <([^<>()\" ]+)>")
 _DOT_ATOM = re.compile(rf"[\x80-\U0010ffff{_ATEXT}]+(?:\.[\x80-\U0010ffff{_ATEXT}]+)*")
 _LITERAL = re.compile(r"\[(?:([0-9.]{7,15})|(?i:IPv6):([0-9A-Fa-f:.]{2,45}))\]")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
