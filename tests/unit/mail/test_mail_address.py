@@ -13,6 +13,10 @@ VALID = [
     ("ann@example.com", Mailbox("", "ann", "example.com")),
     ("Ann.Lee+tag@EXAMPLE.Com", Mailbox("", "Ann.Lee+tag", "example.com")),
     ("  ann@example.com ", Mailbox("", "ann", "example.com")),
+    ("J. O'Neil-Lee <用户@Example.com>", Mailbox("J. O'Neil-Lee", "用户", "example.com")),
+    ("Ann Lee < ann@example.com >", Mailbox("Ann Lee", "ann", "example.com")),
+    ("Ann Lee <ann@example.com(home)>", Mailbox("Ann Lee", "ann", "example.com")),
+    ("Ann (home) Lee  < ann@example.com >", Mailbox("Ann Lee", "ann", "example.com")),
     ("<ann@example.com>", Mailbox("", "ann", "example.com")),
     ("Ann Lee <ann@example.com>", Mailbox("Ann Lee", "ann", "example.com")),
     ('"Lee, Ann" <ann@example.com>', Mailbox("Lee, Ann", "ann", "example.com")),
@@ -49,7 +53,7 @@ INVALID = [
     "ann@" + "a" * 64 + ".example", "a" * 60 + "@" + ".".join(["b" * 60] * 4), "ann@xn--\u00fc.example",
     "ann@xn--a-ä.b", "ann@☃\u200b..example", "ann@exa\u202emple.com", "\ud800@example.com",
     "n" * 257 + " <a@b.example>", "a" * 5000,
-    "ann@xn--99999999.example",
+    "ann@xn--99999999.example", "ann@" + "é" * 250, "n" * 257 + " <é@b.example>", "a a <ann>", "a <a b@c.d>",
 ]  # fmt: skip
 
 

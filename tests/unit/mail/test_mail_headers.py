@@ -154,6 +154,8 @@ def test_many_addresses_fold() -> None:
     check_lines(field)
     assert max(map(len, field.split(b"\r\n"))) <= 78
     assert len(read(field)["cc"].addresses) == 500
+    with pytest.raises(Invalid):
+        headers.addresses("Cc", (ANN,) * 1001)
 
 
 def test_utf8_local_part_stays() -> None:
