@@ -139,7 +139,7 @@ class Client:
             else:
                 self._transaction = transaction
                 self._on_reply = self._on_transaction
-                self._wire += transaction.wire
+                self._wire = transaction.wire
                 transaction.wire = b""
                 self.transactions += 1
                 self.progress += 1
@@ -151,7 +151,7 @@ class Client:
         if self._stage is not Stage.IDLE or self._transaction is not None:
             return False
         self._stage = Stage.QUIT
-        self._wire += b"QUIT\r\n"
+        self._wire = b"QUIT\r\n"
         self.progress += 1
         return True
 
@@ -168,6 +168,8 @@ class Client:
                 if reply is None:
                     break
                 self.progress += 1
+                if self._wire and reply.code != 421:
+                    _refuse_early(reply)
                 event = self._on_reply(reply)
                 if event is not None:
                     events.append(event)
@@ -232,7 +234,7 @@ class Client:
         self._hello = hello
         self._stage = Stage.EHLO
         self._on_reply = self._on_hello
-        self._wire += hello.encode()
+        self._wire = hello.encode()
         self.progress += 1
 
     def _on_hello(self, reply: Reply) -> Event | None:
@@ -252,7 +254,7 @@ class Client:
             if self.capabilities.starttls:
                 self._stage = Stage.STARTTLS
                 self._on_reply = self._on_starttls
-                self._wire += b"STARTTLS\r\n"
+                self._wire = b"STARTTLS\r\n"
                 return None
             if self._tls is UseTls.REQUIRED:
                 return self._fail(Stage.STARTTLS, Cause.TLS_MISSING, "4.7.10", "TLS is required and not offered")
@@ -295,7 +297,7 @@ class Client:
             return self._fail(Stage.AUTH, Cause.AUTH_MISSING, "4.7.0", "The credentials are too long for AUTH")
         self._stage = Stage.AUTH
         self._on_reply = self._on_auth
-        self._wire += wire
+        self._wire = wire
         return None
 
     def _on_auth(self, reply: Reply) -> Event | None:
@@ -319,12 +321,12 @@ class Client:
             challenge = base64.b64decode(reply.text[:_MAX_CHALLENGE], validate=True)
             answer = exchange.respond(challenge)
         except (sasl.Cancelled, binascii.Error, ValueError):
-            self._wire += b"*\r\n"  # RFC 4954 §4: cancel; a 501 follows
+            self._wire = b"*\r\n"  # RFC 4954 §4: cancel; a 501 follows
             self._exchange = None
             return
         if exchange.initial is not None:  # what XOAUTH2 and OAUTHBEARER say went wrong
             self._challenge = printable(challenge[:500].decode("utf-8", "backslashreplace"))
-        self._wire += base64.b64encode(answer) + b"\r\n"
+        self._wire = base64.b64encode(answer) + b"\r\n"
 
     def _ready(self) -> Event:
         self._stage = Stage.IDLE
@@ -343,9 +345,8 @@ class Client:
         assert transaction is not None
         transaction.on_reply(reply)
         if not transaction.done:
-            if transaction.wire:
-                self._wire += transaction.wire
-                transaction.wire = b""
+            self._wire = transaction.wire
+            transaction.wire = b""
             return None
         self._transaction = None
         self._on_reply = self._on_idle
@@ -368,13 +369,19 @@ class Client:
         return Failure(stage, cause, Reply(451, enhanced, (text,)), detail=detail)
 
     def _break(self, failure: Failure) -> list[Event]:
+        sent = not self._wire
         self._wire = b""
         transaction = self._transaction
         self._transaction = None
         self._stage = Stage.CLOSED
         if transaction is None:
             return [failure]
-        return [transaction.broken(failure, self.peer), failure]
+        return [transaction.broken(failure, self.peer, sent=sent), failure]
+
+
+def _refuse_early(reply: Reply) -> None:
+    """A reply to what was not sent yet says nothing about it: least of all that content was taken."""
+    raise ProtocolViolation("The server answers before it was asked", detail=str(reply))
 
 
 def _refuse_plaintext(parser: ReplyParser) -> None:
