@@ -189,6 +189,8 @@ class Client:
         if stage is Stage.IDLE or stage is Stage.QUIT:
             self._stage = Stage.CLOSED
             return [Closed()]
+        if stage is Stage.TLS:  # some servers close when they cannot agree
+            return self.tls_failed(detail or "the connection was lost")
         reply = Reply(451, "4.4.2", (f"The connection was lost {_AWAITED[stage]}",))
         return self._break(Failure(stage, Cause.LOST, reply, detail=detail))
 
@@ -393,7 +395,6 @@ _AWAITED = {
     Stage.GREETING: "while waiting for the greeting",
     Stage.EHLO: "while waiting for the reply to EHLO",
     Stage.STARTTLS: "while waiting for the reply to STARTTLS",
-    Stage.TLS: "in the TLS handshake",
     Stage.AUTH: "while authenticating",
     Stage.RSET: "while waiting for the reply to RSET",
     Stage.MAIL: "while waiting for the reply to MAIL",
