@@ -355,6 +355,7 @@ async def test_a_handshake_that_fails_may_go_on_without_tls() -> None:
         await talk.open(b"STARTTLS")
         if (await talk.hear(b"")) == b"STARTTLS":
             await talk.say(b"220 go")
+            await talk.content(5)
             await talk.raw(b"this is not TLS, and long enough to be read as a record of it\r\n")
             await asyncio.sleep(0.2)
 

@@ -23,6 +23,7 @@ from posthouse.smtp.capabilities import Capabilities, parse_capabilities
 from posthouse.smtp.command import MAX_AUTH, Auth, Hello
 from posthouse.smtp.content import canonical as to_canonical
 from posthouse.smtp.outcome import (
+    AWAITED,
     Cause,
     Closed,
     Delivery,
@@ -191,7 +192,7 @@ class Client:
             return [Closed()]
         if stage is Stage.TLS:  # some servers close when they cannot agree
             return self.tls_failed(detail or "the connection was lost")
-        reply = Reply(451, "4.4.2", (f"The connection was lost {_AWAITED[stage]}",))
+        reply = Reply(451, "4.4.2", (f"The connection was lost {AWAITED[stage]}",))
         return self._break(Failure(stage, Cause.LOST, reply, detail=detail))
 
     def timed_out(self) -> list[Event]:
@@ -204,7 +205,7 @@ class Client:
             return [Closed()]
         if stage is Stage.TLS:
             return self.tls_failed("the handshake took too long")
-        reply = Reply(451, "4.4.2", (f"Time ran out {_AWAITED[stage]}",))
+        reply = Reply(451, "4.4.2", (f"Time ran out {AWAITED[stage]}",))
         return self._break(Failure(stage, Cause.TIMEOUT, reply))
 
     def tls_started(self, peer: Peer) -> list[Event]:
@@ -389,17 +390,3 @@ def _refuse_early(reply: Reply) -> None:
 def _refuse_plaintext(parser: ReplyParser) -> None:
     if parser.pending:  # RFC 3207 §6: somebody injected it
         raise ProtocolViolation("There is plain text after the reply to STARTTLS")
-
-
-_AWAITED = {
-    Stage.GREETING: "while waiting for the greeting",
-    Stage.EHLO: "while waiting for the reply to EHLO",
-    Stage.STARTTLS: "while waiting for the reply to STARTTLS",
-    Stage.AUTH: "while authenticating",
-    Stage.RSET: "while waiting for the reply to RSET",
-    Stage.MAIL: "while waiting for the reply to MAIL",
-    Stage.RCPT: "while waiting for the reply to RCPT",
-    Stage.DATA: "while waiting for the reply to DATA",
-    Stage.BLOCK: "while sending the content",
-    Stage.FINAL: "while waiting for the reply to the content",
-}
