@@ -23,6 +23,7 @@ from posthouse.smtp.capabilities import Capabilities, parse_capabilities
 from posthouse.smtp.command import MAX_AUTH, Auth, Hello
 from posthouse.smtp.content import canonical as to_canonical
 from posthouse.smtp.outcome import (
+    AWAITED,
     Cause,
     Closed,
     Delivery,
@@ -139,7 +140,7 @@ class Client:
             else:
                 self._transaction = transaction
                 self._on_reply = self._on_transaction
-                self._wire += transaction.wire
+                self._wire = transaction.wire
                 transaction.wire = b""
                 self.transactions += 1
                 self.progress += 1
@@ -151,7 +152,7 @@ class Client:
         if self._stage is not Stage.IDLE or self._transaction is not None:
             return False
         self._stage = Stage.QUIT
-        self._wire += b"QUIT\r\n"
+        self._wire = b"QUIT\r\n"
         self.progress += 1
         return True
 
@@ -168,6 +169,8 @@ class Client:
                 if reply is None:
                     break
                 self.progress += 1
+                if self._wire and reply.code != 421:
+                    _refuse_early(reply)
                 event = self._on_reply(reply)
                 if event is not None:
                     events.append(event)
@@ -187,7 +190,9 @@ class Client:
         if stage is Stage.IDLE or stage is Stage.QUIT:
             self._stage = Stage.CLOSED
             return [Closed()]
-        reply = Reply(451, "4.4.2", (f"The connection was lost {_AWAITED[stage]}",))
+        if stage is Stage.TLS:  # some servers close when they cannot agree
+            return self.tls_failed(detail or "the connection was lost")
+        reply = Reply(451, "4.4.2", (f"The connection was lost {AWAITED[stage]}",))
         return self._break(Failure(stage, Cause.LOST, reply, detail=detail))
 
     def timed_out(self) -> list[Event]:
@@ -200,7 +205,7 @@ class Client:
             return [Closed()]
         if stage is Stage.TLS:
             return self.tls_failed("the handshake took too long")
-        reply = Reply(451, "4.4.2", (f"Time ran out {_AWAITED[stage]}",))
+        reply = Reply(451, "4.4.2", (f"Time ran out {AWAITED[stage]}",))
         return self._break(Failure(stage, Cause.TIMEOUT, reply))
 
     def tls_started(self, peer: Peer) -> list[Event]:
@@ -232,7 +237,7 @@ class Client:
         self._hello = hello
         self._stage = Stage.EHLO
         self._on_reply = self._on_hello
-        self._wire += hello.encode()
+        self._wire = hello.encode()
         self.progress += 1
 
     def _on_hello(self, reply: Reply) -> Event | None:
@@ -252,7 +257,7 @@ class Client:
             if self.capabilities.starttls:
                 self._stage = Stage.STARTTLS
                 self._on_reply = self._on_starttls
-                self._wire += b"STARTTLS\r\n"
+                self._wire = b"STARTTLS\r\n"
                 return None
             if self._tls is UseTls.REQUIRED:
                 return self._fail(Stage.STARTTLS, Cause.TLS_MISSING, "4.7.10", "TLS is required and not offered")
@@ -295,7 +300,7 @@ class Client:
             return self._fail(Stage.AUTH, Cause.AUTH_MISSING, "4.7.0", "The credentials are too long for AUTH")
         self._stage = Stage.AUTH
         self._on_reply = self._on_auth
-        self._wire += wire
+        self._wire = wire
         return None
 
     def _on_auth(self, reply: Reply) -> Event | None:
@@ -319,12 +324,12 @@ class Client:
             challenge = base64.b64decode(reply.text[:_MAX_CHALLENGE], validate=True)
             answer = exchange.respond(challenge)
         except (sasl.Cancelled, binascii.Error, ValueError):
-            self._wire += b"*\r\n"  # RFC 4954 §4: cancel; a 501 follows
+            self._wire = b"*\r\n"  # RFC 4954 §4: cancel; a 501 follows
             self._exchange = None
             return
         if exchange.initial is not None:  # what XOAUTH2 and OAUTHBEARER say went wrong
             self._challenge = printable(challenge[:500].decode("utf-8", "backslashreplace"))
-        self._wire += base64.b64encode(answer) + b"\r\n"
+        self._wire = base64.b64encode(answer) + b"\r\n"
 
     def _ready(self) -> Event:
         self._stage = Stage.IDLE
@@ -343,9 +348,8 @@ class Client:
         assert transaction is not None
         transaction.on_reply(reply)
         if not transaction.done:
-            if transaction.wire:
-                self._wire += transaction.wire
-                transaction.wire = b""
+            self._wire = transaction.wire
+            transaction.wire = b""
             return None
         self._transaction = None
         self._on_reply = self._on_idle
@@ -368,30 +372,21 @@ class Client:
         return Failure(stage, cause, Reply(451, enhanced, (text,)), detail=detail)
 
     def _break(self, failure: Failure) -> list[Event]:
+        sent = not self._wire
         self._wire = b""
         transaction = self._transaction
         self._transaction = None
         self._stage = Stage.CLOSED
         if transaction is None:
             return [failure]
-        return [transaction.broken(failure, self.peer), failure]
+        return [transaction.broken(failure, self.peer, sent=sent), failure]
+
+
+def _refuse_early(reply: Reply) -> None:
+    """A reply to what was not sent yet says nothing about it: least of all that content was taken."""
+    raise ProtocolViolation("The server answers before it was asked", detail=str(reply))
 
 
 def _refuse_plaintext(parser: ReplyParser) -> None:
     if parser.pending:  # RFC 3207 §6: somebody injected it
         raise ProtocolViolation("There is plain text after the reply to STARTTLS")
-
-
-_AWAITED = {
-    Stage.GREETING: "while waiting for the greeting",
-    Stage.EHLO: "while waiting for the reply to EHLO",
-    Stage.STARTTLS: "while waiting for the reply to STARTTLS",
-    Stage.TLS: "in the TLS handshake",
-    Stage.AUTH: "while authenticating",
-    Stage.RSET: "while waiting for the reply to RSET",
-    Stage.MAIL: "while waiting for the reply to MAIL",
-    Stage.RCPT: "while waiting for the reply to RCPT",
-    Stage.DATA: "while waiting for the reply to DATA",
-    Stage.BLOCK: "while sending the content",
-    Stage.FINAL: "while waiting for the reply to the content",
-}

@@ -39,6 +39,21 @@ class Stage(StrEnum):
     CLOSED = "closed"
 
 
+AWAITED = {
+    Stage.GREETING: "while waiting for the greeting",
+    Stage.EHLO: "while waiting for the reply to EHLO",
+    Stage.STARTTLS: "while waiting for the reply to STARTTLS",
+    Stage.AUTH: "while authenticating",
+    Stage.RSET: "while waiting for the reply to RSET",
+    Stage.MAIL: "while waiting for the reply to MAIL",
+    Stage.RCPT: "while waiting for the reply to RCPT",
+    Stage.DATA: "while waiting for the reply to DATA",
+    Stage.BLOCK: "while sending the content",
+    Stage.FINAL: "while waiting for the reply to the content",
+}
+"""In words, for replies of our own."""
+
+
 class Cause(StrEnum):
     """Why a session is over."""
 

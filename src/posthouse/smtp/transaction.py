@@ -256,9 +256,12 @@ class Transaction:
             return self.stage
         return Stage.RCPT
 
-    def broken(self, failure: Failure, peer: Peer) -> Delivery:
-        """The session broke before `done`: who has no refusal yet gets the failure's reply."""
-        unknown = self._content_sent and not self._void and self._mail_refusal is None
+    def broken(self, failure: Failure, peer: Peer, *, sent: bool) -> Delivery:
+        """The session broke before `done`: who has no refusal yet gets the failure's reply.
+
+        :param sent: all of `wire` was taken.
+        """
+        unknown = sent and self._content_sent and not self._void and self._mail_refusal is None
         if self._step > self._count and not self._accepted:
             unknown = False
         if self._mail_refusal is not None:

@@ -48,6 +48,15 @@ def ready(*keywords: str, tls: UseTls = UseTls.NEVER) -> Client:
     return client
 
 
+def say(client: Client, *wires: bytes) -> list[Event]:
+    """What the peer says, each after the client has written."""
+    events: list[Event] = []
+    for wire in wires:
+        events += client.receive(wire)
+        client.take()
+    return events
+
+
 def send(client: Client, envelope: Envelope = ONE, data: bytes = MESSAGE) -> bytes:
     assert client.deliver(envelope, data) is None
     return client.take()
@@ -98,8 +107,7 @@ def test_a_greeting_that_is_not_smtp(greeting: bytes) -> None:
 
 def test_helo_when_ehlo_is_not_known() -> None:
     client = Client("me.example", PEER)
-    client.receive(b"220 old\r\n")
-    client.take()
+    say(client, b"220 old\r\n")
     assert client.receive(b"502 what?\r\n") == []
     assert client.take() == b"HELO me.example\r\n"
     (event,) = client.receive(b"250 old\r\n")
@@ -109,10 +117,9 @@ def test_helo_when_ehlo_is_not_known() -> None:
 
 
 def test_ehlo_refused_for_good_or_for_now() -> None:
-    for wire, code in ((b"451 later\r\n", 451), (b"421 bye\r\n", 421), (b"550 no\r\n550 go away\r\n", 550)):
+    for wire, code in ((b"451 later\r\n", 451), (b"421 bye\r\n", 421), (b"550 no\r\n", 550)):
         client = Client("me.example", PEER)
-        client.receive(b"220 x\r\n")
-        (failure,) = client.receive(wire)
+        (failure,) = say(client, b"220 x\r\n", *[wire] * (2 if code == 550 else 1))
         assert isinstance(failure, Failure)
         assert (failure.stage, failure.reply.code) == (Stage.EHLO, code)
 
@@ -251,7 +258,7 @@ def test_content_is_not_sent_for_nobody() -> None:
 def test_a_refusal_in_the_middle_of_the_content(wire: bytes, code: int) -> None:
     client = ready(*BDAT)
     send(client, data=b"x\r\n" * 50_000)
-    client.receive(b"250 ok\r\n250 ok\r\n")
+    say(client, b"250 ok\r\n250 ok\r\n")
     client.next_block()
     delivery = only(client.receive(wire))
     assert codes(delivery) == [code]
@@ -265,7 +272,7 @@ def test_a_refusal_in_the_middle_of_the_content(wire: bytes, code: int) -> None:
 def test_a_success_in_the_middle_of_the_content_is_a_violation() -> None:
     client = ready(*BDAT)
     send(client, data=b"x\r\n" * 50_000)
-    client.receive(b"250 ok\r\n250 ok\r\n")
+    say(client, b"250 ok\r\n250 ok\r\n")
     client.next_block()
     delivery, failure = broken(client.receive(b"250 ok\r\n"))
     assert failure.cause is Cause.GARBLED
@@ -333,7 +340,7 @@ def test_all_recipients_refused_and_354_all_the_same() -> None:
 def test_lost_after_the_lone_dot_is_not_unknown() -> None:
     client = ready(*PIPE)
     send(client)
-    client.receive(b"250 ok\r\n550 5.1.1 no\r\n354 go\r\n")
+    say(client, b"250 ok\r\n550 5.1.1 no\r\n354 go\r\n")
     delivery, _ = broken(client.lost())
     assert codes(delivery) == [550]
     assert not delivery.unknown
@@ -362,7 +369,7 @@ def test_content_refused(keywords: tuple[str, ...], next_wire: bytes) -> None:
     client = ready(*keywords)
     send(client)
     middle = b"354 go\r\n" if keywords is PIPE else b""
-    delivery = only(client.receive(b"250 ok\r\n250 ok\r\n" + middle + b"554 5.7.1 spam\r\n"))
+    delivery = only(say(client, b"250 ok\r\n250 ok\r\n" + middle, b"554 5.7.1 spam\r\n"))
     assert codes(delivery) == [554]
     assert delivery.final is not None
     assert delivery.stage is Stage.FINAL
@@ -379,6 +386,21 @@ def test_content_never_goes_out_before_rset_is_answered() -> None:
     assert failure.stage is Stage.RSET
     assert not delivery.unknown
     assert codes(delivery) == [451]
+
+
+def test_a_reply_before_the_command_is_no_reply() -> None:
+    """Were it taken for one, a message that was never sent would count as delivered."""
+    for keywords, said in (((), b"250 ok\r\n" * 2), (PIPE, b"250 ok\r\n250 ok\r\n354 go\r\n250 queued\r\n")):
+        client = ready(*keywords)
+        send(client)
+        delivery, failure = broken(client.receive(said))
+        assert failure.cause is Cause.GARBLED
+        assert codes(delivery) == [451]
+        assert not delivery.unknown
+    client = Client("me.example", PEER)
+    (failure,) = client.receive(b"220 x\r\n" + ehlo(*BDAT))
+    assert isinstance(failure, Failure)
+    assert failure.cause is Cause.GARBLED
 
 
 # 421
@@ -455,7 +477,7 @@ def test_421_right_behind_the_final_reply() -> None:
 def test_breaks(keywords: tuple[str, ...], said: bytes, stage: Stage, unknown: bool, how: str) -> None:
     client = ready(*keywords)
     send(client)
-    assert client.receive(said) == []
+    assert say(client, said) == []
     if how == "garbled":
         events = client.receive(b"!@#$\r\n")
     else:
@@ -473,7 +495,7 @@ def test_breaks(keywords: tuple[str, ...], said: bytes, stage: Stage, unknown: b
 def test_lost_in_the_middle_of_the_content_is_not_unknown() -> None:
     client = ready(*BDAT)
     send(client, data=b"x\r\n" * 50_000)
-    client.receive(b"250 ok\r\n250 ok\r\n")
+    say(client, b"250 ok\r\n250 ok\r\n")
     client.next_block()
     delivery, failure = broken(client.lost())
     assert failure.stage is Stage.BLOCK
@@ -518,6 +540,7 @@ def test_lost_while_idle_or_quitting() -> None:
     assert client.timed_out() == [Closed()]
     client = ready()
     client.quit()
+    client.take()
     (event,) = client.receive(b"221 2.0.0 bye\r\n")
     assert isinstance(event, Closed)
     assert client.closed
@@ -527,7 +550,7 @@ def test_lost_while_idle_or_quitting() -> None:
 def test_timeouts_are_those_of_the_stage() -> None:
     client = Client("me.example", PEER, tls=UseTls.NEVER, timeouts=Timeouts(mail=7, rcpt=8, final=9))
     assert client.timeout == 300
-    client.receive(b"220 x\r\n" + ehlo(*BDAT))
+    say(client, b"220 x\r\n", ehlo(*BDAT))
     assert client.timeout is None
     send(client)
     seen = [client.timeout]
@@ -678,7 +701,7 @@ def test_the_server_refuses_starttls() -> None:
 
 def test_tls_is_required_and_not_there() -> None:
     client = Client("me.example", PEER, tls=UseTls.REQUIRED)
-    (failure,) = client.receive(b"220 x\r\n" + ehlo("PIPELINING"))
+    (failure,) = say(client, b"220 x\r\n", ehlo("PIPELINING"))
     assert isinstance(failure, Failure)
     assert failure.cause is Cause.TLS_MISSING
     assert failure.reply.enhanced == "4.7.10"
@@ -699,6 +722,7 @@ def test_no_helo_after_tls() -> None:
     client = starting()
     client.receive(b"220 go\r\n")
     client.tls_started(PEER)
+    assert client.take() == b"EHLO me.example\r\n"
     (failure,) = client.receive(b"502 no\r\n")
     assert isinstance(failure, Failure)
     assert failure.stage is Stage.EHLO
@@ -793,6 +817,7 @@ def test_nothing_secret_in_plain_text() -> None:
 def test_auth_outcomes() -> None:
     for wire, code in ((b"535 5.7.8 no\r\n", 535), (b"454 4.7.0 later\r\n", 454), (b"534 5.7.9 weak\r\n", 534)):
         client, _ = login(USER, "AUTH PLAIN LOGIN")
+        client.take()
         (failure,) = client.receive(wire)
         assert isinstance(failure, Failure)
         assert (failure.stage, failure.cause, failure.reply.code) == (Stage.AUTH, Cause.REFUSED, code)
@@ -805,6 +830,7 @@ def test_auth_outcomes() -> None:
     client.receive(b"334 !!!\r\n")
     assert client.take() == b"*\r\n"
     client, _ = login(USER, "AUTH PLAIN")
+    client.take()
     (failure,) = client.receive(b"354 x\r\n")
     assert isinstance(failure, Failure)
     assert failure.cause is Cause.GARBLED
