@@ -91,7 +91,7 @@ def test_concurrent_duplicates_are_accepted_once(api: Running) -> None:
             assert reply.headers["retry-after"] == "1"
 
 
-@pytest.mark.parametrize("key", ["", "x" * 257, "\x7f"])
+@pytest.mark.parametrize("key", ["", "x" * 257, "a\tb"])
 def test_a_wrong_idempotency_key_is_refused(api: Running, key: str) -> None:
     headers = {"Idempotency-Key": key}
     problem(api.alice.post("/v1/messages", json=MESSAGE, headers=headers), 422, "idempotency_key_invalid")
