@@ -103,7 +103,6 @@ async def test_wrong_headers_are_refused(accounts: Accounts) -> None:
         b"Basic abc",
         b"Bearer " + tampered.encode(),
         b"Bearer \xff",
-        absent,
         b"B" * 600,
     ):
         with pytest.raises(errors.Unauthorized):

@@ -5,22 +5,34 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from http import HTTPStatus
 from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from posthouse import errors
+from posthouse.api import problems
 from posthouse.api.edge import Api
+from posthouse.api.http import TooSlow
 
 MAX_HEAD = 32 * 1024  # octets of request line and header fields
 HEAD_SECONDS = 10.0
-_BAD = b"HTTP/1.1 %b\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+LINGER_SECONDS = 1.0  # in which a refused peer may read why
+
+
+class HeadTooLarge(errors.TooLarge):
+    code = "headers_too_large"
+    status = 431
+    title = "The request's header fields are too large"
 
 
 class BoundedProtocol(HttpToolsProtocol):
     """A head has to be complete `HEAD_SECONDS` after its first byte (or the connection), and
     within `MAX_HEAD`. One timer a connection, none a request."""
 
+    head_seconds = HEAD_SECONDS
+    _refused = False
     _head_size = 0
     _head_since: float | None = None
     _watch: asyncio.TimerHandle | None = None
@@ -28,7 +40,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._head_since = self.loop.time()
-        self._watch = self.loop.call_later(HEAD_SECONDS, self._check_head)
+        self._watch = self.loop.call_later(self.head_seconds, self._check_head)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._watch is not None:
@@ -36,6 +48,8 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
         if self._head_since is None or self._head_size + len(data) <= MAX_HEAD:
             if self._head_since is not None:
                 self._head_size += len(data)
@@ -59,24 +73,40 @@ class BoundedProtocol(HttpToolsProtocol):
             if self._head_since is not None:
                 self._head_size += len(piece)
                 if self._head_size > 2 * MAX_HEAD:
-                    self._refuse(b"431 Request Header Fields Too Large")
+                    self._refuse(HeadTooLarge())
                     return
             super().data_received(piece)
-            if self.transport.is_closing():
+            if self._refused or self.transport.is_closing():
                 return
 
     def _check_head(self) -> None:
         since = self._head_since
         now = self.loop.time()
-        if since is not None and now - since >= HEAD_SECONDS:
-            self._refuse(b"408 Request Timeout")
+        if since is not None and now - since >= self.head_seconds:
+            self._refuse(TooSlow())
             return
-        self._watch = self.loop.call_at(max(now, since or now) + HEAD_SECONDS, self._check_head)
+        self._watch = self.loop.call_at((since or now) + self.head_seconds, self._check_head)
 
-    def _refuse(self, status: bytes) -> None:
-        if not self.transport.is_closing():
-            self.transport.write(_BAD % status)
-            self.transport.close()
+    def send_400_response(self, msg: str) -> None:
+        """What the parser refuses."""
+        self._refuse(errors.Malformed("This is not HTTP as it should be", code="malformed_http"))
+
+    def _refuse(self, error: errors.Error) -> None:
+        """Answer what never became a request, and close."""
+        if self._refused or self.transport.is_closing():
+            return
+        reply = problems.reply(error)
+        status = HTTPStatus(reply.status)
+        self.transport.write(
+            f"HTTP/1.1 {status} {status.phrase}\r\ncontent-type: {reply.content_type.decode()}\r\n"
+            f"content-length: {len(reply.body)}\r\ncache-control: no-store\r\nconnection: close\r\n\r\n".encode()
+            + reply.body
+        )
+        # Closed at once, with octets unread, the peer's kernel would throw the answer away.
+        self._refused = True
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self._watch = self.loop.call_later(LINGER_SECONDS, self.transport.close)
 
 
 def build_server(

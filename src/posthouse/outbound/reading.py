@@ -11,7 +11,7 @@ from posthouse.errors import Fault, Invalid, Malformed
 
 T = TypeVar("T")
 
-_AT = re.compile(r" - at `(key in )?(?:key` in `)?\$([^`]*)`$")
+_AT = re.compile(r" - at `(key` in `)?\$([^`]*)`$")
 _FIELD = re.compile(r"Object (contains unknown|missing required) field `([^`]*)`")
 _MATCHING = re.compile(r"matching regex")
 _BYTE = re.compile(r"^(?:JSON is malformed: )?(.*?) \(byte (\d+)\)$")
@@ -47,7 +47,7 @@ def invalid(error: msgspec.ValidationError, data: bytes | None = None, base: str
     text = str(error)
     at = _AT.search(text)
     path = at[2] if at else ""
-    pointer, open_map = _pointer(path)
+    pointer, open_map = _pointer(path + "[...]" if at and at[1] else path)
     message = text[: at.start()] if at else text
     field = _FIELD.search(message)
     if field:
