@@ -161,6 +161,22 @@ async def test_plaintext_injected_before_the_handshake_is_dropped() -> None:
         writer.close()
 
 
+async def test_plaintext_sent_while_the_handshake_is_awaited_is_dropped() -> None:
+    async with Sink(Options(latency=0.3)) as sink:
+        reader, writer = await asyncio.open_connection("127.0.0.1", sink.port)
+        writer.write(b"EHLO x.test\r\nSTARTTLS\r\n")
+        await asyncio.sleep(0.1)
+        writer.write(b"EHLO evil.test\r\nMAIL FROM:<injected@x.test>\r\n")
+        await reader.readuntil(b"220 2.0.0 Ready to start TLS\r\n")
+        await writer.start_tls(
+            ssl.create_default_context(cadata=sink.certificate.decode()), server_hostname="localhost"
+        )
+        writer.write(b"EHLO x.test\r\nRCPT TO:<u@x.test>\r\nQUIT\r\n")
+        async with asyncio.timeout(10):
+            assert b"\r\n503 5.5.1 MAIL first\r\n" in await reader.read()
+        writer.close()
+
+
 def speak_smtplib(port: int) -> None:
     with smtplib.SMTP("127.0.0.1", port, timeout=10) as client:
         client.ehlo("client.test")

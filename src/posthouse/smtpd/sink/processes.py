@@ -119,7 +119,7 @@ def _all_ready(answers: list[object]) -> None:
 
 def _receive(pipe: Connection) -> object:
     try:
-        return pipe.recv()
+        return pipe.recv() if pipe.poll(_START_SECONDS) else "silent"
     except (EOFError, OSError):
         return "gone"
 

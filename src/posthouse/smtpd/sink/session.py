@@ -61,6 +61,7 @@ class Session(asyncio.Protocol):
         self._size = 0
         self._timer: asyncio.TimerHandle | None = None
         self._upgrade: asyncio.Task[None] | None = None
+        self._secure = False  # what comes now comes through TLS
         self._early: list[bytes] = []  # came through TLS before the upgrade was told
         self._tls: str | None = None
         self._peer = ""
@@ -94,8 +95,9 @@ class Session(asyncio.Protocol):
         elif self._idle and self._fast(data):
             return
         if self._upgrade is not None:
-            self._early.append(data)
-            return
+            if self._secure:
+                self._early.append(data)
+            return  # in the clear after STARTTLS: dropped
         self._core.receive(data)
         self._run()
 
@@ -348,6 +350,7 @@ class Session(asyncio.Protocol):
         try:
             await asyncio.sleep(self._state.options.latency)  # the reply has to be out first
             context = self._state.context()
+            self._secure = True  # start_tls takes the transport over before it first waits
             transport = await loop.start_tls(self._transport, self, context, server_side=True, ssl_handshake_timeout=30)
         except (OSError, ssl.SSLError):  # the peer gave up or speaks no TLS
             self._transport.abort()
