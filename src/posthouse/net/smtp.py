@@ -211,8 +211,12 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         client = self._client
         before = client.progress
-        self._handle(client.receive(data))
-        if client.progress != before:
+        events = client.receive(data)
+        if events:
+            self._handle(events)
+        if client.stage is Stage.IDLE:
+            self._due = 0.0
+        elif client.progress != before:
             self._flush()
 
     def pause_writing(self) -> None:

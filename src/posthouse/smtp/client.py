@@ -159,23 +159,24 @@ class Client:
     # What the shell tells
 
     def receive(self, data: bytes) -> list[Event]:
-        """Bytes from the peer."""
+        """Bytes from the peer; after the end they are ignored."""
         events: list[Event] = []
+        if self._stage is Stage.CLOSED:
+            return events
         parser = self._parser
         parser.feed(data)
         try:
-            while self._stage is not Stage.CLOSED:
-                reply = parser.next()
-                if reply is None:
-                    break
+            while (reply := parser.next()) is not None:
                 self.progress += 1
                 if self._wire and reply.code != 421:
                     _refuse_early(reply)
                 event = self._on_reply(reply)
                 if event is not None:
                     events.append(event)
-                if self._stage is Stage.TLS:
-                    _refuse_plaintext(parser)
+                    if self._stage is Stage.TLS:
+                        _refuse_plaintext(parser)
+                    elif self.closed:
+                        break
         except ProtocolViolation as violation:
             events = [event for event in events if not isinstance(event, StartTls)]
             reply = Reply(451, "4.5.0", (violation.public,))
