@@ -194,7 +194,9 @@ class Site:
             if parcel.deadline <= started:
                 await parcel.settle(parcel, Attempt(started, started, cause="too_late"))
                 continue
-            envelope = Envelope(parcel.reverse_path, parcel.recipients, smtputf8=parcel.smtputf8)
+            envelope = Envelope(
+                parcel.reverse_path, parcel.recipients, smtputf8=parcel.smtputf8, body_8bit=not parcel.data.isascii()
+            )
             delivery = await connection.deliver(envelope, parcel.data, canonical=True)
             self._settled += 1
             await parcel.settle(parcel, Attempt(started, self._clock(), delivery=delivery))
