@@ -111,7 +111,8 @@ class Transaction:
         capabilities = self._capabilities
         notify: tuple[Notify, ...] = envelope.notify if capabilities.dsn else ()
         originals: tuple[OriginalRecipient | None, ...] = envelope.orcpt if capabilities.dsn else ()
-        if capabilities.recipients_max is not None or capabilities.domains_max is not None:
+        count = len(envelope.recipients)
+        if count > (capabilities.recipients_max or count) or count > (capabilities.domains_max or count):
             self._limit(envelope.recipients)
         for index in self._targets:
             original = originals[index] if index < len(originals) else None
