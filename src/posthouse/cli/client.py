@@ -73,7 +73,7 @@ def load_app() -> App:
     return cast(App, import_module("posthouse.app"))
 
 
-class Problem(Exception):  # noqa: N818 - RFC 9457 calls it so
+class Problem(Exception):
     """The API refused: its RFC 9457 answer; `errors` are pairs of JSON pointer and message."""
 
     def __init__(
