@@ -74,7 +74,7 @@ def load_app() -> App:
 
 
 class Problem(Exception):
-    """The API refused: its RFC 9457 answer; `errors` are pairs of JSON pointer and message."""
+    """The API refused, as RFC 9457 has it; `errors` are pairs of JSON pointer and message."""
 
     def __init__(
         self,
