@@ -7,13 +7,21 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from msgspec.structs import replace
 
 from posthouse.clock import SECOND
 from posthouse.storage.queue.base import Job
@@ -116,7 +124,7 @@ class QueueModel(RuleBasedStateMachine):
         at = self.clock() + seconds * SECOND
         assert self.run(self.queue.later([(job, at) for job in jobs])) == len(held)
         for job in held:
-            self.jobs[job.id] = Waiting(replace(job, due_at=at))
+            self.jobs[job.id] = Waiting(replace(job, due_at=at, attempts=0))
 
     @precondition(lambda self: self.handles)
     @rule(data=st.data(), lease=st.sampled_from(LEASES))

@@ -242,9 +242,8 @@ class Domains:
         """One of each algorithm, sealed; selectors `ph<yymm><r|e><4 hex>`, so that another
         server of the same domain does not choose the same."""
         made: list[store.NewKey] = []
-        for algorithm in ALGORITHMS:
+        for algorithm, key_id in zip(ALGORITHMS, ids.many("dkm", len(ALGORITHMS)), strict=True):
             private, public = await asyncio.to_thread(generate_key, algorithm)
-            key_id = ids.new("dkm")
             selector = f"ph{to_datetime(now):%y%m}{algorithm[0]}{token_hex(2)}"
             made.append(store.NewKey(key_id, selector, algorithm, self._seal.seal(private, _about(key_id)), public))
         return made

@@ -349,4 +349,6 @@ class Connection(asyncio.Protocol):
         failure = self._last or Failure(
             Stage.IDLE, Cause.LOST, Reply(451, "4.4.2", ("The server had closed the connection",))
         )
-        return Delivery((failure.reply,) * len(envelope.recipients), None, Stage.MAIL, self.peer, failure=failure)
+        count = len(envelope.recipients)
+        ours = frozenset(range(count))
+        return Delivery((failure.reply,) * count, None, Stage.MAIL, self.peer, ours=ours, failure=failure)

@@ -351,7 +351,7 @@ class Outbound:
         due = min(line.next_at for line in open_lines)
         first = lines[0]
         job = Job(RENDER, first.lane, caller.tenant.id, due, message_id)
-        taken = await self._queue.done([job], tx=tx)
+        taken = await self._queue.withdraw([job], tx=tx)
         # A job whose lease was freed by a restart is due at another time; it ends by itself
         # when it finds nothing open.
         if not taken and (self._works_on is None or self._works_on(message_id)):

@@ -37,8 +37,8 @@ from posthouse.smtp.outcome import (
     Timeouts,
     UseTls,
 )
-from posthouse.smtp.reply import ProtocolViolation, Reply, ReplyParser, printable, to_reply
-from posthouse.smtp.transaction import Transaction, local_refusal
+from posthouse.smtp.reply import ProtocolViolation, Reply, ReplyParser, printable
+from posthouse.smtp.transaction import Transaction, local_refusal, sender_refusal
 
 _MAX_CHALLENGE = 8192
 
@@ -134,18 +134,22 @@ class Client:
         refusal = local_refusal(envelope, len(content), self.capabilities)
         if refusal is None:
             try:
-                transaction = Transaction(envelope, content, self.capabilities, reset=self._unclean)
+                return self._begin(Transaction(envelope, content, self.capabilities, reset=self._unclean))
             except Invalid as error:
-                refusal = to_reply(error)
-            else:
-                self._transaction = transaction
-                self._on_reply = self._on_transaction
-                self._wire = transaction.wire
-                transaction.wire = b""
-                self.transactions += 1
-                self.progress += 1
-                return None
-        return Delivery((refusal,) * len(envelope.recipients), None, Stage.MAIL, self.peer, local=True)
+                refusal = sender_refusal(error)
+        count = len(envelope.recipients)
+        return Delivery((refusal,) * count, None, Stage.MAIL, self.peer, ours=frozenset(range(count)))
+
+    def _begin(self, transaction: Transaction) -> Delivery | None:
+        if transaction.done:
+            return transaction.result(self.peer)
+        self._transaction = transaction
+        self._on_reply = self._on_transaction
+        self._wire = transaction.wire
+        transaction.wire = b""
+        self.transactions += 1
+        self.progress += 1
+        return None
 
     def quit(self) -> bool:
         """Begin to close; the answer does not matter. False when this is no moment for it."""

@@ -153,7 +153,7 @@ def test_chunking_sends_all_in_one_write() -> None:
     delivery = only(client.receive(b"250 ok\r\n250 ok\r\n250 2.0.0 queued as 1\r\n"))
     assert delivery.replies[0].lines == ("queued as 1",)
     assert delivery.final == delivery.replies[0]
-    assert (delivery.stage, delivery.unknown, delivery.local, delivery.failure) == (Stage.FINAL, False, False, None)
+    assert (delivery.stage, delivery.unknown, delivery.ours, delivery.failure) == (Stage.FINAL, False, set(), None)
     assert client.reusable
     assert send(client).startswith(b"MAIL FROM")
 
@@ -577,8 +577,10 @@ def test_timeouts_are_those_of_the_stage() -> None:
         (("SIZE 10",), ONE, "5.3.4"),
         (("8BITMIME",), Envelope("é@x", ("b@y",), smtputf8=True), "5.6.7"),
         ((), Envelope("a@x", ("b@y",), body_8bit=True), "5.6.3"),
-        ((), Envelope("a@x", ("b\r\n@y",)), "5.5.4"),
-        ((), Envelope("é@x", ("b@y",)), "5.5.4"),
+        ((), Envelope("a@x", ("b\r\n@y",)), "5.1.3"),
+        ((), Envelope("a\r\n@x", ("b@y",)), "5.1.7"),
+        ((), Envelope("a@x", ("é@y",)), "5.6.7"),
+        ((), Envelope("é@x", ("b@y",)), "5.6.7"),
         ((), Envelope("a@x", ("b@y",), envid="\n"), None),
     ],
 )
@@ -589,7 +591,7 @@ def test_refused_locally(keywords: tuple[str, ...], envelope: Envelope, enhanced
         assert delivery is None
         return
     assert delivery is not None
-    assert delivery.local
+    assert delivery.ours == {0}
     assert [reply.permanent for reply in delivery.replies] == [True]
     assert delivery.replies[0].enhanced == enhanced
     assert client.take() == b""
@@ -628,6 +630,19 @@ def test_limits() -> None:
     client = ready(*BDAT, "LIMITS RCPTDOMAINMAX=1")
     assert send(client, THREE).count(b"RCPT") == 2
     assert codes(only(client.receive(b"250 ok\r\n550 no\r\n550 no\r\n503 no\r\n"))) == [550, 550, 452]
+
+
+def test_a_bad_address_costs_the_others_nothing() -> None:
+    client = ready(*BDAT, "LIMITS RCPTMAX=4")
+    wire = send(client, Envelope("", ("a@x", "b b@x", "c@x", "é@x", "d@x")))
+    assert wire.startswith(b"MAIL FROM:<> SIZE=21\r\nRCPT TO:<a@x>\r\nRCPT TO:<c@x>\r\nBDAT")
+    delivery = only(client.receive(b"250 ok\r\n550 no\r\n250 ok\r\n250 queued\r\n"))
+    assert codes(delivery) == [550, 553, 250, 553, 452]
+    assert delivery.ours == {1, 3, 4}
+    send(client, Envelope("", ("a@x", "b b@x")))
+    delivery, _ = broken(client.receive(b"250 ok\r\n") + client.lost())
+    assert codes(delivery) == [451, 553]
+    assert delivery.ours == {0, 1}
 
 
 def test_misuse() -> None:

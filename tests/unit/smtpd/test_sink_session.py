@@ -69,38 +69,41 @@ def data(body: bytes, head: bytes = HEAD) -> list[bytes]:
     return [head + b"DATA\r\n", body.replace(b"\r\n.", b"\r\n..") + b".\r\n"]
 
 
+CASES = [
+    [bdat(BODY)],
+    data(BODY),
+    data(BODY + b".\r\n..x\r\n"),
+    data(b""),
+    data(b"\r\n"),
+    data(b".\r\n"),
+    [HEAD + b"DATA\r\n", b"ab\r\n", b"c\r\n.\r\n"],
+    [HEAD + b"DATA\r\n", b"ab\n.\n\r\n.\r\n"],
+    [HEAD + b"DATA\r\n", b"a\r\n.\r\n" + bdat(BODY)],
+    [HEAD + b"DATA\r\nx\r\n.\r\n"],
+    [HEAD + b"DATA\r\n", b"x" * 1200 + b"\r\n.\r\n"],
+    [bdat(b"bare\nlf")],
+    [bdat(b"bare\rcr")],
+    [bdat(b"nul\0")],
+    [bdat(b"x" * 999)],
+    [bdat(b"x" * 1001)],
+    [bdat(BODY) + bdat(BODY)],
+    [bdat(BODY, b"MAIL FROM:<>\r\nRCPT TO:<u@y.test>\r\n")],
+    [bdat(BODY, HEAD + b"RCPT TO:<bounce@y.test>\r\n")],
+    [bdat(BODY, b"MAIL FROM:<a@x.test>\r\nRCPT TO:<Bounce+1@y.test>\r\n")],
+    [bdat(BODY, b"MAIL FROM:<a@x.test>\r\nRCPT TO:<spam@y.test>\r\n")],
+    data(BODY, b"MAIL FROM:<a@x.test>\r\nRCPT TO:<defer-1@y.test>\r\n"),
+    [bdat(BODY, b"MAIL FROM:<a..b@x.test>\r\nRCPT TO:<u@y.test>\r\n")],
+    [bdat(BODY, b"MAIL FROM:<a@-x.test>\r\nRCPT TO:<u@y.test>\r\n")],
+    [bdat(BODY, b"MAIL FROM:<a@x.test> SIZE=9999999\r\nRCPT TO:<u@y.test>\r\n")],
+    [bdat(BODY, b"MAIL FROM:<%s@x.test>\r\nRCPT TO:<u@y.test>\r\n" % (b"l" * 64))],
+    [bdat(BODY, b"MAIL FROM:<%s@x.test>\r\nRCPT TO:<u@y.test>\r\n" % (b"l" * 65))],
+    [bdat(BODY, b"MAIL FROM:<a@x.test>\r\nRCPT TO:<u@%s>\r\n" % b".".join([b"d" * 40] * 5))],
+    [bdat(BODY, b"MAIL FROM:<a@x.test>\r\nRCPT TO:<u@x-.test>\r\n")],
+    [b"RSET\r\n"],
+    [b"NOOP\r\n"],
+]
 GROUPS = st.one_of(
-    st.sampled_from(
-        [
-            [bdat(BODY)],
-            data(BODY),
-            data(BODY + b".\r\n..x\r\n"),
-            data(b""),
-            data(b"\r\n"),
-            data(b".\r\n"),
-            [HEAD + b"DATA\r\n", b"ab\r\n", b"c\r\n.\r\n"],
-            [HEAD + b"DATA\r\n", b"ab\n.\n\r\n.\r\n"],
-            [HEAD + b"DATA\r\n", b"a\r\n.\r\n" + bdat(BODY)],
-            [HEAD + b"DATA\r\nx\r\n.\r\n"],
-            [HEAD + b"DATA\r\n", b"x" * 1200 + b"\r\n.\r\n"],
-            [bdat(b"bare\nlf")],
-            [bdat(b"bare\rcr")],
-            [bdat(b"nul\0")],
-            [bdat(b"x" * 999)],
-            [bdat(b"x" * 1001)],
-            [bdat(BODY) + bdat(BODY)],
-            [bdat(BODY, b"MAIL FROM:<>\r\nRCPT TO:<u@y.test>\r\n")],
-            [bdat(BODY, HEAD + b"RCPT TO:<bounce@y.test>\r\n")],
-            [bdat(BODY, b"MAIL FROM:<a@x.test>\r\nRCPT TO:<Bounce+1@y.test>\r\n")],
-            [bdat(BODY, b"MAIL FROM:<a@x.test>\r\nRCPT TO:<spam@y.test>\r\n")],
-            data(BODY, b"MAIL FROM:<a@x.test>\r\nRCPT TO:<defer-1@y.test>\r\n"),
-            [bdat(BODY, b"MAIL FROM:<a..b@x.test>\r\nRCPT TO:<u@y.test>\r\n")],
-            [bdat(BODY, b"MAIL FROM:<a@-x.test>\r\nRCPT TO:<u@y.test>\r\n")],
-            [bdat(BODY, b"MAIL FROM:<a@x.test> SIZE=9999999\r\nRCPT TO:<u@y.test>\r\n")],
-            [b"RSET\r\n"],
-            [b"NOOP\r\n"],
-        ]
-    ),
+    st.sampled_from(CASES),
     st.binary(max_size=30).map(lambda body: [bdat(body)]),
     st.from_regex(rb"\A[A-Za-z0-9_=+.-]{1,24}\Z").map(
         lambda local: [bdat(BODY, b"MAIL FROM:<%s@x.test>\r\nRCPT TO:<u%s@y-1.test>\r\n" % (local, local))]
@@ -117,6 +120,11 @@ def test_fast_and_whole_agree(groups: list[bytes], step: int) -> None:
         assert fast[:3] == whole[:3]
 
     asyncio.run(both())
+
+
+@pytest.mark.parametrize("groups", CASES)
+async def test_each_case_agrees(groups: list[bytes]) -> None:
+    assert (await talk(groups, 0, Options(tls=False)))[:3] == (await talk(groups, 1, Options(tls=False)))[:3]
 
 
 @pytest.mark.parametrize("groups", [[bdat(BODY)], data(BODY)])

@@ -70,9 +70,7 @@ def pointer_of(subject: str = "s", html: str | None = None, text: str | None = "
         (("s", None, None), "/html", "is needed"),
     ],
 )
-def test_what_is_wrong_is_said_where(
-    sources: tuple[str, str | None, str | None], pointer: str, message: str
-) -> None:
+def test_what_is_wrong_is_said_where(sources: tuple[str, str | None, str | None], pointer: str, message: str) -> None:
     found = pointer_of(*sources)
     assert found[0] == pointer
     assert message in found[1]
@@ -110,7 +108,9 @@ def test_styles_move_into_attributes() -> None:
 )
 def test_expressions_survive_inlining(kept: str) -> None:
     wrapped = kept if not kept.startswith("<td") else f"<table><tr>{kept}</tr></table>"
-    made = html_of(f"<html><head>{STYLE}<title>{{{{ t }}}}</title></head><body><b class='a'>!</b>{wrapped}</body></html>")
+    made = html_of(
+        f"<html><head>{STYLE}<title>{{{{ t }}}}</title></head><body><b class='a'>!</b>{wrapped}</body></html>"
+    )
     assert '<b class="a" style="color: red;">' in made
     assert [s.source for s in language.scan(made) if s.kind is not Kind.TEXT] == [
         "{{ t }}",
@@ -193,7 +193,9 @@ def test_text_is_derived() -> None:
 
 def test_loops_keep_their_lines_in_derived_text() -> None:
     compiled = compile_version(
-        "s", "<p>Items:</p><ul>{%- for i in x -%}<li>{{- i -}}</li>{%- endfor -%}</ul>{% if n %}<p>{{ n }}</p>{% endif %}<p>Bye</p>", None
+        "s",
+        "<p>Items:</p><ul>{%- for i in x -%}<li>{{- i -}}</li>{%- endfor -%}</ul>{% if n %}<p>{{ n }}</p>{% endif %}<p>Bye</p>",
+        None,
     )
     fill = Filler().fill
     assert fill(("a", 1), compiled, {"x": ["a", "b"], "n": ""}).text == "Items:\n\n- a\n- b\n\nBye\n"
@@ -248,7 +250,8 @@ def test_pieces_join_to_their_source(source: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "unit", ["<", "<a ", "<a '", '<a b="', "<!--", "<style>", "{{ a }}<p>", "</", "&", "<p><b>", "{% if a %}", "<a href=x>"]
+    "unit",
+    ["<", "<a ", "<a '", '<a b="', "<!--", "<style>", "{{ a }}<p>", "</", "&", "<p><b>", "{% if a %}", "<a href=x>"],
 )
 def test_time_is_bounded_for_any_input(unit: str) -> None:
     source = unit * (200_000 // len(unit))

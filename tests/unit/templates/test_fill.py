@@ -21,9 +21,7 @@ BIG = "x" * 200_000
 VARIABLES: dict[str, Any] = {"n": 1_000_000, "big": BIG, "items": [{"a": n} for n in range(3000)]}
 
 
-def fill(
-    html_source: str | None = None, text: str | None = None, subject: str = "s", **variables: Any
-) -> Filled:
+def fill(html_source: str | None = None, text: str | None = None, subject: str = "s", **variables: Any) -> Filled:
     return Filler().fill(("t", 1), compile_version(subject, html_source, text), variables)
 
 

@@ -26,8 +26,9 @@ from posthouse.smtpd.sink.counts import code_of
 from posthouse.smtpd.sink.journal import Entry, message_id
 from posthouse.smtpd.sink.state import FAST_SIZE, State
 
-_DOMAIN = rb"[A-Za-z0-9][A-Za-z0-9-]{0,62}(?:\.[A-Za-z0-9][A-Za-z0-9-]{0,62}){1,2}"
-_LOCAL = rb"[A-Za-z0-9_=-]{1,20}(?:[.+][A-Za-z0-9_=-]{1,20}){0,2}"
+_LABEL = rb"[A-Za-z0-9][A-Za-z0-9-]{0,39}"
+_DOMAIN = rb"%s(?:\.%s){1,4}" % (_LABEL, _LABEL)
+_LOCAL = rb"(?=[^@]{1,64}@)[A-Za-z0-9_=-]+(?:[.+][A-Za-z0-9_=-]+){0,3}"
 _PLAIN = re.compile(
     rb"MAIL FROM:<((?:%s@%s)?)>(?: SIZE=[0-9]{1,7})?(?: BODY=(?:8BITMIME|7BIT))?\r\n"
     rb"RCPT TO:<((?!(?i:%s)[-+@])%s@%s)>\r\n"
