@@ -12,7 +12,9 @@ import urllib.request
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 SUBJECT = "Your order {{ order }} is on its way, {{ name }}"
 _PARAGRAPH = (
@@ -101,6 +103,15 @@ def sink(*flags: str) -> Generator[SinkProcess, None, None]:
 def environment() -> dict[str, str]:
     source = str(Path(__file__).resolve().parent.parent / "src")
     return {**os.environ, "PYTHONPATH": source}
+
+
+def received(pipe: Connection, seconds: float = 300.0) -> Any:
+    """What another process sends.
+
+    :raises TimeoutError: it does not."""
+    if not pipe.poll(seconds):
+        raise TimeoutError(f"a process of the benchmark said nothing for {seconds:g} s")
+    return pipe.recv()
 
 
 def cpu_seconds(pid: int) -> float:
