@@ -145,7 +145,9 @@ async def test_a_full_disk_is_unavailable_until_there_is_room(sqlite_url: str) -
     await records.write(add(0))
     wal = Path(f"{path_of(sqlite_url)}-wal")
     with file_size_limit(wal.stat().st_size):
-        answers = await asyncio.gather(*(records.write(add(day, "x" * 5000)) for day in range(50)), return_exceptions=True)
+        answers = await asyncio.gather(
+            *(records.write(add(day, "x" * 5000)) for day in range(50)), return_exceptions=True
+        )
         assert all(isinstance(answer, errors.StorageUnavailable) for answer in answers)
         with pytest.raises(errors.StorageUnavailable):
             await records.ready()

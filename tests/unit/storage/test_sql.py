@@ -100,7 +100,9 @@ _cell = st.none() | st.integers(-(2**63), 2**63 - 1) | st.text(max_size=20)
 
 @settings(max_examples=60, deadline=None)
 @given(
-    rows=st.lists(st.tuples(st.none() | st.text(max_size=20), st.none() | st.integers(-(2**63), 2**63 - 1)), max_size=70),
+    rows=st.lists(
+        st.tuples(st.none() | st.text(max_size=20), st.none() | st.integers(-(2**63), 2**63 - 1)), max_size=70
+    ),
     first=_cell,
     second=_cell,
 )
