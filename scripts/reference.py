@@ -7,7 +7,6 @@ python scripts/reference.py --check    exit code 1 and the names of pages that d
 from __future__ import annotations
 
 import ast
-import json
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -18,11 +17,11 @@ from typing import Any
 
 import typer
 
-from posthouse import __version__, errors
-from posthouse.api import openapi
-from posthouse.api.app import OPERATIONS
+from markdown import code, one_line, table
+from posthouse import errors
 from posthouse.cli import program
 from posthouse.config import catalog
+from reference_api import api_page
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "src" / "posthouse"
@@ -34,19 +33,6 @@ _HEAD = "<!-- Made by scripts/reference.py (`make docs`) from the code. Do not e
 def trees() -> dict[Path, ast.Module]:
     """Every module of Posthouse, parsed, in a stable order."""
     return {path: ast.parse(path.read_text(), str(path)) for path in sorted(SOURCE.rglob("*.py"))}
-
-
-def table(titles: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    lines = [titles, tuple("---" for _ in titles), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines) + "\n"
-
-
-def code(text: str) -> str:
-    return f"`{text}`" if text else ""
-
-
-def one_line(text: str) -> str:
-    return " ".join(text.split())
 
 
 # Settings
@@ -311,51 +297,6 @@ def _options(command: Any, *, shared: bool = False) -> str:
             default = "" if one.default in (None, False, [], ()) or callable(one.default) else code(str(one.default))
             rows.append((code(names + value), default, one_line(one.help or "")))
     return table(("Option", "Default", "Meaning"), rows) if rows else ""
-
-
-# The API
-
-
-def api_page() -> str:
-    document: dict[str, Any] = json.loads(json.dumps(openapi.document(OPERATIONS, version=__version__)))
-    parts = ["# HTTP API\n", one_line(document["info"].get("description", "")) + "\n"]
-    for path, methods in document["paths"].items():
-        for method, operation in methods.items():
-            if method in {"get", "post", "put", "patch", "delete"}:
-                parts += _operation(f"{method.upper()} {path}", operation, document)
-    return "\n".join(parts)
-
-
-def _operation(title: str, operation: dict[str, Any], document: dict[str, Any]) -> list[str]:
-    parts = [f"## {title}\n", operation.get("summary", "").rstrip(".") + ".\n"]
-    if operation.get("description"):
-        parts.append(operation["description"].strip() + "\n")
-    rows = [
-        (code(one["name"]), one["in"], "required" if one.get("required") else "", one_line(one.get("description", "")))
-        for one in (_resolved(one, document) for one in operation.get("parameters", []))
-    ]
-    if rows:
-        parts.append(table(("Parameter", "In", "", "Meaning"), rows))
-    bodies = operation.get("requestBody", {}).get("content", {}).values()
-    parts.extend("Body: " + _schema(media.get("schema", {})) + ".\n" for media in bodies)
-    answers = [
-        f"{status} {one_line(_resolved(answer, document).get('description', ''))}".strip()
-        for status, answer in operation.get("responses", {}).items()
-    ]
-    parts.append("Answers: " + "; ".join(answers) + ".\n")
-    return parts
-
-
-def _resolved(node: dict[str, Any], document: dict[str, Any]) -> dict[str, Any]:
-    for part in node.get("$ref", "#").split("/")[1:]:
-        document = document[part]
-    return document if "$ref" in node else node
-
-
-def _schema(schema: dict[str, Any]) -> str:
-    several = schema.get("anyOf") or schema.get("oneOf") or [schema]
-    names = [str(one.get("$ref", "")).rpartition("/")[2] or str(one.get("type", "any")) for one in several]
-    return " or ".join(code(name) for name in names)
 
 
 PAGES: dict[str, Callable[[], str]] = {

@@ -49,7 +49,7 @@ from posthouse.outbound.render_process import Setup
 from posthouse.outbound.settle import Outcome, Recorder
 from posthouse.outbound.submit import RENDER
 from posthouse.outbound.verdict import RetryPolicy
-from posthouse.seal import Seal, load_or_create
+from posthouse.seal import load_or_create
 from posthouse.smtp.sasl import Credentials
 from posthouse.storage.blobs.factory import open_blobs
 from posthouse.storage.queue.base import Job, Lane
@@ -126,10 +126,10 @@ async def running(settings: Settings) -> AsyncGenerator[Running, None]:
     """Starts `settings.roles`; leaving it finishes what is in flight and closes."""
     async with _opened(settings) as parts, AsyncExitStack() as stack:
         roles = set(settings.roles)
-        server, url = None, ""
+        server, url, socks = None, "", list[socket.socket]()
         if "api" in roles:
-            sock = _listen(settings.http.host, settings.http.port)
-            server, url = _server(settings, parts.services, sock)
+            socks = [_listen(settings.http.host, settings.http.port, settings.http.backlog)]
+            server, url = _server(settings, parts.services, socks[0])
         run = Running(url)
         tasks: list[asyncio.Task[None]] = []
         if roles & {"render", "send"}:
@@ -138,9 +138,8 @@ async def running(settings: Settings) -> AsyncGenerator[Running, None]:
         if "schedule" in roles:
             tasks.append(asyncio.create_task(parts.housekeeping.run(), name="schedule"))
         if server is not None:
-            tasks.append(asyncio.create_task(server.serve(sockets=[sock]), name="api"))
-            while not server.started and not tasks[-1].done():
-                await asyncio.sleep(0.01)
+            tasks.append(asyncio.create_task(server.serve(sockets=socks), name="api"))
+            await _started(server, tasks[-1])
         for task in tasks:
             task.add_done_callback(lambda done: _part_ended(run, done))
         stack.enter_context(_signals(run))
@@ -150,9 +149,12 @@ async def running(settings: Settings) -> AsyncGenerator[Running, None]:
             await _drain(parts, server, tasks, settings.worker.drain_timeout)
 
 
-async def _drain(
-    parts: _Parts, server: uvicorn.Server | None, tasks: list[asyncio.Task[None]], timeout: float
-) -> None:
+async def _started(server: uvicorn.Server, task: asyncio.Task[None]) -> None:
+    while not server.started and not task.done():
+        await asyncio.sleep(0.01)
+
+
+async def _drain(parts: _Parts, server: uvicorn.Server | None, tasks: list[asyncio.Task[None]], timeout: float) -> None:
     """Stop taking requests and jobs, finish what is in flight, hand the rest back."""
     for task in tasks:
         task.remove_done_callback(lambda _: None)
@@ -197,9 +199,11 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int, backlog: int) -> socket.socket:
     try:
-        return socket.create_server((host, port), backlog=2048, family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        return socket.create_server(
+            (host, port), backlog=backlog, family=socket.AF_INET6 if ":" in host else socket.AF_INET
+        )
     except OSError as error:
         raise Misconfigured(
             f"http.port: cannot listen on {host}:{port} ({error.strerror}); choose another with --port",
@@ -248,14 +252,13 @@ async def _open(settings: Settings, stack: AsyncExitStack) -> _Parts:
     accounts = Accounts(records, clock, _limits(settings))
     streams = Streams(records, clock)
     templates = Templates(records, clock, cache_bytes=settings.render.cache)
-    resolver = Resolver(
-        _servers(settings.dns.servers), lifetime=settings.dns.timeout, capacity=settings.dns.cache_entries
-    )
+    servers = _servers(settings.dns.servers)
+    resolver = Resolver(servers, lifetime=settings.dns.timeout, capacity=settings.dns.cache_entries)
     domains = Domains(
         records,
         clock,
         seal=load_or_create(settings.secret_key_file),
-        resolver=resolver,
+        resolver=Resolver(servers, lifetime=settings.dns.timeout),  # its own: a check forgets what is cached
         sender=Sender(hostname=settings.hostname, spf=f"a:{settings.hostname}"),
         require_verified=settings.send.require_verified_domain,
     )
@@ -266,7 +269,9 @@ async def _open(settings: Settings, stack: AsyncExitStack) -> _Parts:
         settings.render.processes or os.cpu_count() or 1,
     )
     stack.push_async_callback(pool.close)
-    routes = Routes([_route(number, one, settings) for number, one in enumerate(settings.routes)], _default_route(settings))
+    routes = Routes(
+        [_route(number, one, settings) for number, one in enumerate(settings.routes)], _default_route(settings)
+    )
     destinations = Destinations(
         routes, resolver, hostname=settings.hostname, private_addresses=settings.send.private_addresses, clock=clock
     )
@@ -299,9 +304,7 @@ async def _open(settings: Settings, stack: AsyncExitStack) -> _Parts:
     prepare = Prepare(records, specs, suppressions, destinations, sites, recorder, retry, clock)
     render = Render(templates, domains, pool, clock)
     flow = Flow(prepare, render, Send(recorder, retry, clock))
-    compose = Compose(
-        records, blobs, templates, domains, require_verified=settings.send.require_verified_domain, clock=clock
-    )
+    compose = Compose(records, blobs, templates, domains, clock)
     messages = Outbound(
         records,
         queue,
@@ -326,7 +329,7 @@ async def _open(settings: Settings, stack: AsyncExitStack) -> _Parts:
         checks={"records": records.ready, "blobs": blobs.ready},
         clock=clock,
     )
-    housekeeping = Housekeeping(records, sites, clock)
+    housekeeping = Housekeeping(records, suppressions, sites, clock)
     return _Parts(services, accounts, worker, recorder, sites, pool, housekeeping)
 
 
@@ -363,7 +366,7 @@ def _retry(settings: Settings) -> RetryPolicy:
 
 def _blob_options(settings: Settings) -> dict[str, str]:
     given = settings.blobs
-    options = {"url": given.url}
+    options = {"url": str(given.url)}
     if given.access_key is not None:
         options["access_key"] = given.access_key.get_secret_value()
     if given.secret_key is not None:

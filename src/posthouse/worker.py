@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 
 import structlog
 from prometheus_client import Counter, Gauge
@@ -64,6 +65,7 @@ class Worker:
         self._held: dict[Lane, dict[str, Job]] = {lane: {} for lane in room}
         self._wake = {lane: asyncio.Event() for lane in room}
         self._stopping = False
+        self._stopped = asyncio.Event()
         self.leases = asyncio.Lock()
         """Held while leases change or are given up: an outcome names the lease's exact end."""
         self._batches: set[asyncio.Task[None]] = set()
@@ -94,6 +96,7 @@ class Worker:
 
     def stop(self) -> None:
         self._stopping = True
+        self._stopped.set()
         for event in self._wake.values():
             event.set()
 
@@ -159,7 +162,7 @@ class Worker:
     async def _run_batch(self, lane: Lane, jobs: list[Job]) -> None:
         try:
             await self._run(jobs)
-        except Exception as error:  # noqa: BLE001 - whatever it was, the leases bring the jobs back
+        except Exception as error:  # whatever it was, the leases bring the jobs back
             FAULTS.labels(self._stage, lane.name.lower()).inc()
             detail = error.detail if isinstance(error, Error) else repr(error)
             log.warning("stage_fault", stage=self._stage, jobs=len(jobs), error=type(error).__name__, detail=detail)
@@ -178,17 +181,16 @@ class Worker:
             self.release(job)
 
     async def _sleep(self, lane: Lane) -> None:
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(self._poll):
                 await self._wake[lane].wait()
-        except TimeoutError:
-            pass
 
     async def _renew(self) -> None:
         """Leases in their last two thirds are renewed, all in one statement."""
-        every = self._lease / 6
-        while not (self._stopping and not self.held):
-            await asyncio.sleep(min(every, 0.2) if self._stopping else every)
+        while not self._stopping:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._lease / 6):
+                    await self._stopped.wait()
             horizon = self._clock() + int(self._lease * SECOND * 2 / 3)
             async with self.leases:
                 await self._renew_before(horizon)

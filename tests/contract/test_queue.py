@@ -115,7 +115,16 @@ async def test_later_comes_later(queue: RecordsQueue, clock: ManualClock) -> Non
     assert await claim(queue) == []
     clock.advance(5)
     (second,) = await claim(queue)
-    assert (second.id, second.attempts) == ("a", 2)
+    assert (second.id, second.attempts) == ("a", 1), "putting it back is an outcome: claims count anew"
+
+
+async def test_what_nobody_holds_can_be_withdrawn(queue: RecordsQueue, clock: ManualClock) -> None:
+    waiting, held = job("a", clock() + 60 * SECOND), job("b", clock())
+    await queue.put([waiting, held])
+    await claim(queue)
+    assert await queue.withdraw([waiting, held]) == 1
+    clock.advance(120)
+    assert [j.id for j in await claim(queue)] == ["b"]
 
 
 async def test_an_expired_lease_comes_back_and_a_zombie_changes_nothing(
@@ -210,9 +219,7 @@ async def test_a_large_tenant_does_not_hold_up_a_small_one(queue: RecordsQueue, 
     assert Counter(j.tenant for j in first) == {"big": 90, "small": 10}
 
 
-async def test_shares_are_equal_and_what_is_left_goes_to_those_who_have_more(
-    queue: RecordsQueue, clock: Clock
-) -> None:
+async def test_shares_are_equal_and_what_is_left_goes_to_those_who_have_more(queue: RecordsQueue, clock: Clock) -> None:
     sizes = {"a": 300, "b": 5, "c": 40, "d": 300, "e": 1}
     for tenant, size in sizes.items():
         await queue.put(many(size, clock() - 1000, tenant=tenant))

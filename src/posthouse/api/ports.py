@@ -43,19 +43,19 @@ class Messages(Protocol):
 
     async def send_each(self, caller: Caller, draft: FanOutDraft, *, idempotency: Idempotency | None) -> Answer: ...
 
-    async def list(self, caller: Caller, filter: Filter, *, cursor: str | None, limit: int) -> Page: ...  # noqa: A002 the facade's name
+    async def list(self, caller: Caller, filter: Filter, /, *, cursor: str | None, limit: int) -> Page: ...  # noqa: A002 the facade's name
 
-    async def get(self, caller: Caller, id: str) -> MessageView: ...  # noqa: A002 the facade's name
+    async def get(self, caller: Caller, id: str, /) -> MessageView: ...  # noqa: A002 the facade's name
 
-    async def events(self, caller: Caller, id: str) -> list[EventView]: ...  # noqa: A002 the facade's name
+    async def events(self, caller: Caller, id: str, /) -> list[EventView]: ...  # noqa: A002 the facade's name
 
-    async def explain(self, caller: Caller, id: str) -> Explanation: ...  # noqa: A002 the facade's name
+    async def explain(self, caller: Caller, id: str, /) -> Explanation: ...  # noqa: A002 the facade's name
 
-    async def content(self, caller: Caller, id: str) -> bytes: ...  # noqa: A002 the facade's name
+    async def content(self, caller: Caller, id: str, /) -> bytes: ...  # noqa: A002 the facade's name
 
-    async def cancel(self, caller: Caller, id: str) -> MessageView: ...  # noqa: A002 the facade's name
+    async def cancel(self, caller: Caller, id: str, /) -> MessageView: ...  # noqa: A002 the facade's name
 
-    async def reschedule(self, caller: Caller, id: str, send_at: datetime) -> MessageView: ...  # noqa: A002 the facade's name
+    async def reschedule(self, caller: Caller, id: str, /, send_at: datetime) -> MessageView: ...  # noqa: A002 the facade's name
 
 
 @dataclass(frozen=True, slots=True)

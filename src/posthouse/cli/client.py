@@ -10,9 +10,10 @@ Without `--key`, the key in `DATA_DIR/operator.key` is used; `posthouse init` pu
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -28,6 +29,9 @@ SERVE_FILE = "serve.json"
 KEY_FILE = "operator.key"
 _LOCAL = "http://posthouse.local"
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+IN_PROCESS = "in this process"
+_START_LIMIT = 10.0  # seconds that a server may take from its lock to its first answer
+_START_PAUSE = 0.1
 _TIMEOUT = httpx.Timeout(60.0, connect=5.0)
 
 
@@ -69,8 +73,8 @@ def load_app() -> App:
     return cast(App, import_module("posthouse.app"))
 
 
-class Problem(Exception):  # noqa: N818 - RFC 9457 calls it so
-    """The API refused: its RFC 9457 answer; `errors` are pairs of JSON pointer and message."""
+class Problem(Exception):
+    """The API refused, as RFC 9457 has it; `errors` are pairs of JSON pointer and message."""
 
     def __init__(
         self,
@@ -169,14 +173,38 @@ async def connect(
     remote = named or await serving(settings)
     secret = key or environment.api_key or stored_key(settings, named)
     headers = {"Authorization": f"Bearer {secret}", "User-Agent": "posthouse-cli"}
-    if remote:
-        async with httpx.AsyncClient(base_url=remote, headers=headers, timeout=_TIMEOUT, trust_env=False) as http:
-            yield Client(http, remote)
-        return
-    async with (app or load_app()).asgi(settings) as asgi:
-        transport = httpx.ASGITransport(app=cast(Any, asgi))
-        async with httpx.AsyncClient(transport=transport, base_url=_LOCAL, headers=headers, timeout=None) as http:  # noqa: S113 - in process
-            yield Client(http, "in this process")
+    async with AsyncExitStack() as stack:
+        asgi = None if remote else await _in_process(stack, app or load_app(), settings)
+        remote = remote or (await _starting(settings) if asgi is None else None)
+        if asgi is not None:
+            transport = httpx.ASGITransport(app=cast(Any, asgi))
+            http = httpx.AsyncClient(transport=transport, base_url=_LOCAL, headers=headers, timeout=None)  # noqa: S113 - in process
+        else:
+            http = httpx.AsyncClient(base_url=remote or "", headers=headers, timeout=_TIMEOUT, trust_env=False)
+        yield Client(await stack.enter_async_context(http), remote or IN_PROCESS)
+
+
+async def _in_process(stack: AsyncExitStack, app: App, settings: Settings) -> Asgi | None:
+    """The API on open storage; None when a `serve` that is just starting owns it."""
+    try:
+        return await stack.enter_async_context(app.asgi(settings))
+    except Misconfigured as wrong:
+        if wrong.code != "database_in_use":
+            raise
+        return None
+
+
+async def _starting(settings: Settings) -> str:
+    """:raises Unavailable: what owns the database does not answer in time."""
+    for _ in range(round(_START_LIMIT / _START_PAUSE)):
+        if url := await serving(settings):
+            return url
+        await asyncio.sleep(_START_PAUSE)
+    raise Unavailable(
+        f"A `posthouse serve` owns {settings.data_dir} but its API does not answer. Wait until it has started, "
+        "or name it with --url.",
+        code="server_not_found",
+    )
 
 
 def stored_key(settings: Settings, named: str | None = None) -> str:

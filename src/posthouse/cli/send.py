@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from posthouse.cli import message as messages
-from posthouse.cli.client import Client
+from posthouse.cli.client import IN_PROCESS, Client
 from posthouse.cli.output import Output
 from posthouse.cli.session import Session, wired
 from posthouse.cli.template import read, variables
@@ -113,7 +113,7 @@ def _accepted(out: Output, client: Client, answer: dict[str, Any]) -> None:
         out.data(answer)
         return
     out.say(f"{answer['id']} {answer['status']}")
-    if client.where == "in this process":
+    if client.where == IN_PROCESS:
         out.hint("It is stored, and is sent when `posthouse serve` runs.")
     else:
         out.hint(f"Follow it: posthouse explain {answer['id']}")
@@ -121,7 +121,7 @@ def _accepted(out: Output, client: Client, answer: dict[str, Any]) -> None:
 
 async def _follow(out: Output, client: Client, id: str, limit: float) -> None:  # noqa: A002 - the API's name
     """Until every recipient is in a final state; exit code 1 unless all were delivered."""
-    if client.where == "in this process":
+    if client.where == IN_PROCESS:
         out.hint(f"{id} is stored. Nothing sends it until `posthouse serve` runs on this data directory.")
         raise typer.Exit(1)
     end, pause = time.monotonic() + limit, 0.05

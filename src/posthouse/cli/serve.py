@@ -24,6 +24,7 @@ _LABELS = {
     "records.url": "--records",
     "log.level": "--log-level",
     "log.format": "--log-format",
+    "routes": "--sink",
 }
 
 
@@ -40,9 +41,13 @@ def command(
     records: Annotated[str | None, typer.Option(help="sqlite:///PATH or postgresql://…")] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
     log_format: Annotated[str | None, typer.Option(help="auto, json or console.")] = None,
+    sink: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Deliver everything there, for development.")
+    ] = None,
 ) -> None:
     """Run the API and the sending pipeline. SIGTERM and Ctrl-C finish what is in flight."""
-    given = (host, port, roles, hostname, records, log_level, log_format)
+    routes = [{"domains": ["*"], "kind": "static", "hosts": [sink]}] if sink else None
+    given = (host, port, roles, hostname, records, log_level, log_format, routes)
     settings = session.configuration(dict(zip(_LABELS, given, strict=True)), _LABELS).settings
     if not settings.secret_key_file.exists() and not (settings.data_dir / KEY_FILE).exists():
         raise Misconfigured(

@@ -18,6 +18,7 @@ from posthouse.config.units import Octets, Seconds, Unit
 Role = Literal["api", "render", "send", "schedule"]
 ROLES: tuple[Role, ...] = get_args(Role)
 Tls = Literal["opportunistic", "required", "none"]
+_HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,253}[A-Za-z0-9_])?|\[[A-Fa-f0-9.:IPv]{3,60}\]")
 _PASSWORD = re.compile(r"^([A-Za-z0-9+.-]*:/*[^:@/]*):.*@", re.DOTALL)
 Count = Annotated[int, Field(ge=1)]
 
@@ -58,8 +59,8 @@ Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 
 
 def _host_name(value: str) -> str:
-    # RFC 5321 §4.1.1.1: EHLO takes a domain or an address literal, never a space or CR LF.
-    if not value or len(value) > 255 or any(c.isspace() or not c.isprintable() for c in value):
+    # RFC 5321 §4.1.1.1: EHLO takes a domain (here in A-labels) or an address literal.
+    if _HOST.fullmatch(value) is None:
         raise ValueError('needs a fully qualified host name, such as "mail.example.com"')
     return value.lower()
 

@@ -7,37 +7,30 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Protocol
+from typing import Protocol, TypeVar, cast
 
 from posthouse.domains.model import Check, DnsRecord, Domain, KeyState
 from posthouse.domains.name import organizational
 from posthouse.errors import DnsUnavailable
-from posthouse.mailauth.dkim import dns_record
+from posthouse.mailauth.dkim import Algorithm, dns_record
+from posthouse.net.dns import Answer, Mx
 
 LOOKUP_SECONDS = 15
 _SHOWN = 300
 
 
-class Exchange(Protocol):
-    @property
-    def preference(self) -> int: ...
-    @property
-    def host(self) -> str: ...
-
-
 class Resolver(Protocol):
-    """Of `net.dns`. A name that does not exist or has no such record answers empty."""
+    """Of `net.dns`, an own one: checking forgets what it remembers."""
 
-    async def txt(self, name: str) -> Sequence[str]:
-        """Each record's strings joined (RFC 7208 §3.3).
-
-        :raises DnsUnavailable:
-        """
-        ...
-
-    async def mx(self, domain: str) -> Sequence[Exchange]:
+    async def txt(self, name: str) -> Answer[bytes]:
         """:raises DnsUnavailable:"""
         ...
+
+    async def mx(self, domain: str) -> Answer[Mx]:
+        """:raises DnsUnavailable:"""
+        ...
+
+    def forget(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +44,7 @@ class Sender:
     `a:mail.example.net`."""
 
 
+T = TypeVar("T")
 Verdict = tuple[bool, str]
 """Whether it is as it should be, and what was found, in words."""
 
@@ -109,7 +103,7 @@ def _dkim(domain: Domain, key: KeyState) -> DnsRecord:
         "dkim-rsa" if rsa else "dkim-ed25519",
         "TXT",
         f"{key.selector}._domainkey.{domain.name}",
-        dns_record(key.algorithm, key.public_key),
+        dns_record(cast("Algorithm", key.algorithm), key.public_key),
         "Verifies the signature of your mail (RFC 6376)."
         if rsa
         else "A second, shorter key (RFC 8463); mail is signed with it once it is seen.",
@@ -123,7 +117,8 @@ def _record(purpose: str, kind: str, name: str, value: str, note: str, *, requir
 
 
 async def check(domain: Domain, sender: Sender, resolver: Resolver, now: int) -> tuple[Check, ...]:
-    """Looks all records up at once, within 15 s."""
+    """Looks all records up at once, within 15 s, and asks anew: they were published just now."""
+    resolver.forget()
 
     async def one(record: DnsRecord) -> Check:
         ok: bool | None
@@ -147,15 +142,25 @@ async def check(domain: Domain, sender: Sender, resolver: Resolver, now: int) ->
 
 async def _judge(record: DnsRecord, domain: Domain, sender: Sender, resolver: Resolver) -> Verdict:
     if record.type == "MX":
-        hosts = [mx.host.rstrip(".").lower() for mx in await resolver.mx(record.name)]
-        return sender.hostname.lower() in hosts, f"MX {_listed(hosts)}"
-    texts = [shown(text) for text in await resolver.txt(record.name)]
+        hosts = [mx.host for mx in _fresh(await resolver.mx(record.name))]
+        return sender.hostname.lower().rstrip(".") in hosts, _listed(hosts)
+    texts = await _texts(resolver, record.name)
     if record.purpose == "dmarc":
         return await _judge_dmarc(texts, domain, resolver)
     judge: Callable[[list[str], str], Verdict] = {"spf": _judge_spf, "ownership": _judge_text}.get(
         record.purpose, _judge_dkim
     )
     return judge(texts, sender.spf if record.purpose == "spf" else record.value)
+
+
+async def _texts(resolver: Resolver, name: str) -> list[str]:
+    return [shown(text.decode("utf-8", "replace")) for text in _fresh(await resolver.txt(name))]
+
+
+def _fresh(answer: Answer[T]) -> tuple[T, ...]:
+    if answer.stale:
+        raise DnsUnavailable
+    return answer.records
 
 
 def _judge_text(texts: list[str], expected: str) -> Verdict:
@@ -192,8 +197,7 @@ async def _judge_dmarc(texts: list[str], domain: Domain, resolver: Resolver) -> 
     records = [text for text in texts if _tags(text).get("v") == "DMARC1"]
     parent = organizational(domain.name)
     if not records and parent != domain.name:
-        above = [shown(text) for text in await resolver.txt(f"_dmarc.{parent}")]
-        records = [text for text in above if _tags(text).get("v") == "DMARC1"]
+        records = [text for text in await _texts(resolver, f"_dmarc.{parent}") if _tags(text).get("v") == "DMARC1"]
     if len(records) > 1:
         return False, f"{len(records)} DMARC records, which counts as none"
     if not records:
@@ -210,8 +214,7 @@ def _tags(text: str) -> dict[str, str]:
 
 def shown(text: str) -> str:
     """A peer's text on one line, bounded, without controls."""
-    clean = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text[:4096])
-    return clean
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text[:4096])
 
 
 def _listed(texts: Sequence[str]) -> str:

@@ -19,12 +19,12 @@ from posthouse.domains.cache import TimedCache
 from posthouse.domains.model import Check, DnsRecord, Domain, DomainState, KeyState, SigningKey
 from posthouse.domains.name import normalise
 from posthouse.domains.records import Resolver, Sender, check, dns_records
-from posthouse.mailauth.dkim import generate_key
+from posthouse.mailauth.dkim import Algorithm, generate_key
 from posthouse.seal import Seal
 from posthouse.storage.records.base import Records, Tx, Work
 
 T = TypeVar("T")
-ALGORITHMS = ("rsa-sha256", "ed25519-sha256")
+ALGORITHMS: tuple[Algorithm, ...] = ("rsa-sha256", "ed25519-sha256")
 MAX_PAGE = 200
 
 
@@ -69,7 +69,7 @@ class Domains:
             await store.insert_keys(tx, domain.id, fresh, "active", now)
             return await _access(tx, tenant_id, name)
 
-        return await self._write(work, tenant_id)
+        return await self._write(work)
 
     async def get(self, tenant_id: str, name: str) -> Domain:
         """:raises NotFound: code `domain_not_found`."""
@@ -103,7 +103,7 @@ class Domains:
             if not await store.delete(tx, tenant_id, key):
                 raise _absent(key)
 
-        await self._write(work, tenant_id)
+        await self._write(work)
 
     def dns_records(self, domain: Domain) -> tuple[DnsRecord, ...]:
         """To publish, the required ones first."""
@@ -147,11 +147,11 @@ class Domains:
                     f"Another customer of this server has {domain.name} verified", code="domain_taken"
                 )
             first = now if state is DomainState.VERIFIED and domain.verified_at is None else domain.verified_at
-            await store.save_checks(tx, domain.id, str(state), checks, now, first)
+            await store.save_checks(tx, domain.id, str(state), checks, now=now, verified_at=first)
             await store.save_status(tx, changes)
             return await _access(tx, domain.tenant_id, domain.name)
 
-        return await self._write(work, domain.tenant_id)
+        return await self._write(work)
 
     async def rotate(self, tenant_id: str, name: str) -> Domain:
         """A new key of each algorithm, waiting; publish its record and call `verify`: then it
@@ -175,7 +175,7 @@ class Domains:
             await store.insert_keys(tx, held.id, fresh, "waiting", now)
             return await _access(tx, tenant_id, domain.name)
 
-        return await self._write(work, tenant_id)
+        return await self._write(work)
 
     async def sending_domains(self, tenant_id: str) -> dict[str, Domain]:
         """By name; cached, so at most `cache_seconds` old. Not to be changed."""
@@ -242,14 +242,13 @@ class Domains:
         """One of each algorithm, sealed; selectors `ph<yymm><r|e><4 hex>`, so that another
         server of the same domain does not choose the same."""
         made: list[store.NewKey] = []
-        for algorithm in ALGORITHMS:
+        for algorithm, key_id in zip(ALGORITHMS, ids.many("dkm", len(ALGORITHMS)), strict=True):
             private, public = await asyncio.to_thread(generate_key, algorithm)
-            key_id = ids.new("dkm")
             selector = f"ph{to_datetime(now):%y%m}{algorithm[0]}{token_hex(2)}"
             made.append(store.NewKey(key_id, selector, algorithm, self._seal.seal(private, _about(key_id)), public))
         return made
 
-    async def _write(self, work: Work[T], tenant_id: str) -> T:
+    async def _write(self, work: Work[T]) -> T:
         """A change, after which nothing older is answered here."""
         try:
             return await self._records.write(work)

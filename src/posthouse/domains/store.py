@@ -124,7 +124,7 @@ async def hold(tx: Tx, name: str) -> None:
 
 
 async def save_checks(
-    tx: Tx, domain_id: str, state: str, checks: Sequence[Check], now: int, verified_at: int | None
+    tx: Tx, domain_id: str, state: str, checks: Sequence[Check], *, now: int, verified_at: int | None
 ) -> None:
     await tx.run(
         "UPDATE domain SET state = $2, checks = $3, checked_at = $4, verified_at = $5 WHERE id = $1",

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+import msgspec
+
 from posthouse.net.tls import TlsPolicy
 from posthouse.smtp.outcome import Delivery
 from posthouse.smtp.sasl import Credentials
@@ -63,8 +65,7 @@ class NoDestination:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(msgspec.Struct, frozen=True, gc=False):
     """How an attempt at a parcel ended: the peer's answers, or why there are none.
 
     Without a `delivery` nothing was sent. `site_retry_at` (µs): the site is suspended until

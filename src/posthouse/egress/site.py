@@ -147,8 +147,10 @@ class Site:
     def _may_open(self, lane: int) -> bool:
         """A lane may open while it and every lane below it stay under each ceiling above."""
         counts = [len(tasks) for tasks in self._tasks]
-        return not self._closing and self._clock() >= self._no_opening_before and all(
-            sum(counts[upper:]) < self._ceilings[upper] for upper in range(lane + 1)
+        return (
+            not self._closing
+            and self._clock() >= self._no_opening_before
+            and all(sum(counts[upper:]) < self._ceilings[upper] for upper in range(lane + 1))
         )
 
     def _spawn(self, lane: int) -> None:
@@ -192,7 +194,9 @@ class Site:
             if parcel.deadline <= started:
                 await parcel.settle(parcel, Attempt(started, started, cause="too_late"))
                 continue
-            envelope = Envelope(parcel.reverse_path, parcel.recipients, smtputf8=parcel.smtputf8)
+            envelope = Envelope(
+                parcel.reverse_path, parcel.recipients, smtputf8=parcel.smtputf8, body_8bit=not parcel.data.isascii()
+            )
             delivery = await connection.deliver(envelope, parcel.data, canonical=True)
             self._settled += 1
             await parcel.settle(parcel, Attempt(started, self._clock(), delivery=delivery))
@@ -227,7 +231,7 @@ class Site:
         for host, port in self.destination.hosts:
             try:
                 addresses = await self._addresses(self.destination, host)
-            except Exception as error:  # noqa: BLE001 - any resolver failure is this host's
+            except Exception as error:  # any resolver failure is this host's
                 problems.append(f"{host}: {error}")
                 continue
             for ip in addresses:
@@ -262,9 +266,7 @@ class Site:
         for ready in self._ready:
             ready.clear()
         now = self._clock()
-        attempt = Attempt(
-            now, now, cause="site_unreachable", detail=self.reason, site_retry_at=self.suspended_until
-        )
+        attempt = Attempt(now, now, cause="site_unreachable", detail=self.reason, site_retry_at=self.suspended_until)
         await asyncio.gather(*(parcel.settle(parcel, attempt) for parcel in waiting))
 
     def _measured_rate(self) -> float:

@@ -26,12 +26,14 @@ _MAX_COMMENTS = 16  # one inside the other
 
 _ATEXT = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~-"
 _PLAIN = re.compile(rf"([{_ATEXT}]+(?:\.[{_ATEXT}]+)*)@([A-Za-z0-9.-]+)")
+_NAMED = re.compile(r"([A-Za-z0-9.'_-]+(?: [A-Za-z0-9.'_-]+)*) <([^<>()\" ]+)>")
 _DOT_ATOM = re.compile(rf"[\x80-\U0010ffff{_ATEXT}]+(?:\.[\x80-\U0010ffff{_ATEXT}]+)*")
 _LITERAL = re.compile(r"\[(?:([0-9.]{7,15})|(?i:IPv6):([0-9A-Fa-f:.]{2,45}))\]")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _ANGLE = re.compile(r'((?:"(?:[^"\\]|\\.)*"|[^"<>])*)<((?:"(?:[^"\\]|\\.)*"|[^"<>])*)>')
 _WORD = re.compile(r'"((?:[^"\\]|\\.)*)"|([^\s"]+)')
 _ESCAPED = re.compile(r"\\(.)")
+_UNICODE_LABEL = re.compile("[^.\u3002\uff0e\uff61]{127}")
 _LABELS = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*")
 _PLANE_ENDS = "".join(chr((plane << 16) + last) for plane in range(17) for last in (0xFFFE, 0xFFFF))
 # Joiners (U+200C, U+200D) and flag tags stay: scripts and emoji need them.
@@ -77,6 +79,9 @@ def parse_mailbox(text: str) -> Mailbox:
         return _bounded("", plain[1], parse_domain(plain[2]))
     if len(text) > _MAX_TEXT:
         raise _wrong("The address is too long.")
+    named = _NAMED.fullmatch(text)
+    if named is not None:
+        return mailbox(named[2], named[1])
     refuse_hidden(text, "address")
     bare = _without_comments(text).strip(" ")
     angle = _ANGLE.fullmatch(bare)
@@ -184,8 +189,9 @@ def _literal(text: str) -> str:
 
 
 def _a_labels(text: str) -> str:
-    if len(text) > MAX_DOMAIN:
-        raise _wrong("The domain is longer than 255 octets.")
+    # No label of 63 octets has so many characters, and idna takes long over them.
+    if len(text) > MAX_DOMAIN or _UNICODE_LABEL.search(text) is not None:
+        raise _wrong("The domain is longer than 255 octets, or a label longer than 63.")
     try:
         return idna.encode(text, uts46=True, std3_rules=True, transitional=False).decode()
     except (idna.IDNAError, UnicodeError):

@@ -14,7 +14,7 @@ boundary can occur in a part: `=_` occurs in neither quoted-printable nor base64
 that stay as they are (7bit text, attached messages) are searched for it.
 
 A `Skeleton` keeps what all messages of one sender and template version share; `fill` adds the
-rest. 8 KB of ASCII in text and HTML cost about 25 µs.
+rest. 8 KB of ASCII in text and HTML cost about 25 µs, in UTF-8 45 (base64) to 80 (quoted-printable).
 """
 
 from __future__ import annotations
@@ -281,7 +281,7 @@ def _boundary(seed: str, raw: Sequence[bytes]) -> bytes:
     while True:
         digest = blake2b(f"{attempt}:{seed}".encode(errors="surrogatepass"), digest_size=12).hexdigest()
         boundary = f"=_{digest}".encode()
-        if not any(boundary in body for body in raw):
+        if all(body.rfind(boundary) < 0 for body in raw):
             return boundary
         attempt += 1
 

@@ -30,6 +30,7 @@ MAX_LINE = 998  # octets, RFC 5322 §2.1.1
 MAX_NAME = 64  # characters of a field's name
 MAX_VALUE = 16_384  # characters of a field's value
 MAX_EXTRA = 64  # fields of the caller's own
+MAX_MAILBOXES = 1000  # of one field
 MAX_PARAMETER = 255  # characters
 
 _RESERVED = re.compile(
@@ -104,21 +105,20 @@ def customs(extra: Sequence[tuple[str, str]], beside: Sequence[str] = ()) -> byt
     :param beside: names of the fields that the message has already.
     :raises Invalid: also for more than `MAX_EXTRA`, or a field twice that may stand once.
     """
-    names = [name.lower() for name in (*beside, *[name for name, _ in extra])]
-    if len(names) > MAX_EXTRA:
-        raise _wrong(f"There are more than {MAX_EXTRA} headers.")
-    if len(set(names)) < len(names) and any(names.count(n) > 1 for n in names if _is_structured(n)):
-        raise _wrong("A header that may stand once is given twice.")
+    _check_together((*beside, *[name for name, _ in extra]))
     return b"".join([custom(name, value) for name, value in extra])
 
 
 def addresses(name: str, mailboxes: Sequence[Mailbox]) -> bytes:
     """An address list, one mailbox after the other. UTF-8 local parts stay as they are (RFC 6532).
 
-    :raises Invalid: a mailbox that did not come from `parse_mailbox` and holds control characters.
+    :raises Invalid: a mailbox that did not come from `parse_mailbox` and holds control characters,
+        or more than `MAX_MAILBOXES`.
     """
     if len(mailboxes) == 1 and not mailboxes[0].name:
         return f"{name}: {_printable(mailboxes[0].address)}\r\n".encode()
+    if len(mailboxes) > MAX_MAILBOXES:
+        raise _wrong(f"The header {name} has more than {MAX_MAILBOXES} addresses.")
     line = f"{name}:"
     lines: list[str] = []
     last = len(mailboxes) - 1
@@ -200,6 +200,15 @@ def _is_structured(name: str) -> bool:
     if _RESERVED.fullmatch(low) is not None:
         raise _wrong(f"The header {name} is set by the server or has a field of its own.")
     return _STRUCTURED.fullmatch(low) is not None
+
+
+@lru_cache(maxsize=256)
+def _check_together(names: tuple[str, ...]) -> None:
+    if len(names) > MAX_EXTRA:
+        raise _wrong(f"There are more than {MAX_EXTRA} headers.")
+    once = [name.lower() for name in names if _is_structured(name)]
+    if len(set(once)) < len(once):
+        raise _wrong("A header that may stand once is given twice.")
 
 
 def _refuse_long(name: str, value: str) -> None:

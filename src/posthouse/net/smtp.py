@@ -211,8 +211,12 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         client = self._client
         before = client.progress
-        self._handle(client.receive(data))
-        if client.progress != before:
+        events = client.receive(data)
+        if events:
+            self._handle(events)
+        if client.stage is Stage.IDLE:
+            self._due = 0.0
+        elif client.progress != before:
             self._flush()
 
     def pause_writing(self) -> None:
@@ -345,4 +349,6 @@ class Connection(asyncio.Protocol):
         failure = self._last or Failure(
             Stage.IDLE, Cause.LOST, Reply(451, "4.4.2", ("The server had closed the connection",))
         )
-        return Delivery((failure.reply,) * len(envelope.recipients), None, Stage.MAIL, self.peer, failure=failure)
+        count = len(envelope.recipients)
+        ours = frozenset(range(count))
+        return Delivery((failure.reply,) * count, None, Stage.MAIL, self.peer, ours=ours, failure=failure)

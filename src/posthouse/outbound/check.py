@@ -22,17 +22,18 @@ from posthouse.mail.address import Mailbox, mailbox, parse_mailbox
 from posthouse.mail.headers import custom
 from posthouse.outbound.model import AttachmentDraft, FanOutDraft, MessageDraft, Party, RecipientDraft, Shared
 from posthouse.outbound.spec import Named
+from posthouse.templates.fill import check_variables
 
 MAX_PART = 5_000_000
 """Characters, each of html and text."""
-MAX_VARIABLES = 64 * 1024
-"""Octets of one recipient's variables as JSON."""
 MAX_TAGS = 20
 MAX_METADATA = 50
 MAX_HEADERS = 50
 FURTHEST = 90 * DAY
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.:/@-]{0,63}")
-_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,64}/[A-Za-z0-9!#$&^_.+-]{1,64}(?:; ?[A-Za-z0-9-]{1,32}=[A-Za-z0-9._-]{1,64})*")
+_TYPE = re.compile(
+    r"[A-Za-z0-9!#$&^_.+-]{1,64}/[A-Za-z0-9!#$&^_.+-]{1,64}(?:; ?[A-Za-z0-9-]{1,32}=[A-Za-z0-9._-]{1,64})*"
+)
 _CONTENT_ID = re.compile(r"[A-Za-z0-9._%+-]{1,100}(?:@[A-Za-z0-9.-]{1,100})?")
 _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
@@ -311,7 +312,9 @@ def _metadata(given: Mapping[str, str], at: str, faults: _Faults) -> str | None:
         faults.add(at, f"At most {MAX_METADATA} entries.")
     for key, value in _first(given.items(), MAX_METADATA):
         if not 1 <= len(key) <= 64 or len(value) > 500 or _CONTROLS.search(key + value):
-            faults.add(f"{at}/{escape(key)}", "A key has at most 64 characters, a value 500, and no control characters.")
+            faults.add(
+                f"{at}/{escape(key)}", "A key has at most 64 characters, a value 500, and no control characters."
+            )
     return _encode(given).decode()
 
 
@@ -320,9 +323,12 @@ def _first(items: Iterable[tuple[str, str]], count: int) -> list[tuple[str, str]
 
 
 def _variables(given: Mapping[str, Any], at: str, faults: _Faults) -> bytes:
+    try:
+        check_variables(given)
+    except Invalid as error:
+        faults.add(at, error.faults[0].message if error.faults else error.public)
+        return b"{}"
     encoded = _encode(given)
-    if len(encoded) > MAX_VARIABLES:
-        faults.add(at, f"Variables have at most {MAX_VARIABLES} octets as JSON.")
     if b"\\u0000" in encoded:
         faults.add(at, "Variables hold a NUL character.")
     return encoded

@@ -37,7 +37,9 @@ def explain(
         data: Data = msgspec.json.decode(event.data) if event.data else {}
         teller = _TELLERS.get(event.type)
         if teller is not None:
-            story.append(Sentence(rfc3339(event.at), teller(data, spec), addresses.get(event.rcpt) if several else None))
+            story.append(
+                Sentence(rfc3339(event.at), teller(data, spec), addresses.get(event.rcpt) if several else None)
+            )
     story.extend(_ahead(line, now, several) for line in lines if line.state not in FINAL)
     status = lines[0].state if not several else _counted(lines)
     return Explanation(lines[0].id, status, _summary(lines, events), story)
@@ -52,7 +54,9 @@ def _beginning(line: Line, spec: Spec, stream: Stream | None, signers: Sequence[
         f"It is in lane {lane} because stream {spec.stream}{kind} says so; the stream's greatest age is {age}.",
     ]
     if spec.template is not None:
-        texts.append(f"It is made from template {spec.template}, version {spec.template_version}, chosen when it was accepted.")
+        texts.append(
+            f"It is made from template {spec.template}, version {spec.template_version}, chosen when it was accepted."
+        )
     if signers:
         names = " and ".join(f"{key.selector} ({key.algorithm})" for key in signers)
         texts.append(f"It is signed for {signers[0].domain} with {names}.")
@@ -69,13 +73,14 @@ def _rendered(data: Data, spec: Spec) -> str:
 
 
 def _delivered(data: Data, spec: Spec) -> str:
-    return f"Delivered on attempt {data.get('attempt', 1)}: {_peer(data)} took it over with {_reply(data)}, {data.get('ms', 0)} ms."
+    attempt, took = data.get("attempt", 1), data.get("ms", 0)
+    return f"Delivered on attempt {attempt}: {_peer(data)} took it over with {_reply(data)}, {took} ms."
 
 
 def _bounced(data: Data, spec: Spec) -> str:
     cause = data.get("cause")
     if cause == "no_such_address":
-        return f"Bounced: {_peer(data)} says the address does not exist: {_reply(data)}. The address is suppressed from now on."
+        return f"Bounced: {_peer(data)} says the address does not exist: {_reply(data)}. It is suppressed from now on."
     if cause == "soft_bounce_limit":
         return f"Bounced: refused for now too often over too long, last by {_peer(data)} with {_reply(data)}."
     if cause == "too_old":
@@ -91,11 +96,13 @@ def _deferred(data: Data, spec: Spec) -> str:
     cause = data.get("cause")
     then = f" Next attempt at {rfc3339(data['next_at'])}." if data.get("next_at") else ""
     if cause == "site_unreachable":
-        return f"Not attempted: {data.get('site')} cannot be reached ({data.get('detail')}), so the whole site waits.{then}"
+        site, why = data.get("site"), data.get("detail")
+        return f"Not attempted: {site} cannot be reached ({why}), so the whole site waits.{then}"
     if cause == "unknown_outcome":
         return f"{_peer(data)} was lost after the whole message was sent and before its answer; it may have it.{then}"
     if cause == "connection_lost":
-        return f"The connection to {_peer(data)} was lost at {data.get('at')}: {data.get('detail', 'no reason given')}.{then}"
+        why = data.get("detail") or _reply(data)
+        return f"The connection to {_peer(data)} was lost at {data.get('at')}: {why}.{then}"
     if "host" in data:
         return f"Attempt {data.get('attempt')}: {_peer(data)} refused it for now with {_reply(data)}.{then}"
     return f"Not attempted: {data.get('detail') or _reply(data)} ({cause}).{then}"
@@ -103,9 +110,8 @@ def _deferred(data: Data, spec: Spec) -> str:
 
 def _suppressed(data: Data, spec: Spec) -> str:
     since = rfc3339(data["since"]) if "since" in data else "earlier"
-    return (
-        f"Not sent: the address is suppressed ({data.get('cause')}, by {data.get('source')}, since {since}, for {data.get('scope')})."
-    )
+    why = f"{data.get('cause')}, by {data.get('source')}, since {since}, for {data.get('scope')}"
+    return f"Not sent: the address is suppressed ({why})."
 
 
 def _canceled(data: Data, spec: Spec) -> str:
@@ -114,7 +120,8 @@ def _canceled(data: Data, spec: Spec) -> str:
 
 def _failed(data: Data, spec: Spec) -> str:
     if data.get("cause") == "too_old":
-        return f"Failed: it passed its greatest age ({_span(data.get('max_age_s', 0) * SECOND)}) before any server decided."
+        age = _span(data.get("max_age_s", 0) * SECOND)
+        return f"Failed: it passed its greatest age ({age}) before any server decided."
     return f"Failed: {data.get('detail') or data.get('cause')}."
 
 
@@ -164,7 +171,9 @@ def _summary(lines: Sequence[Line], events: Sequence[Event]) -> str:
         return f"Delivered to {line.address} {_span(line.updated_at - line.due_at)} after it was due."
     if line.state in FINAL:
         return f"{line.state.capitalize()}: {line.address} will not be tried again."
-    tries = f"after {line.attempts} attempt{'s' if line.attempts != 1 else ''}" if line.attempts else "not attempted yet"
+    tries = (
+        f"after {line.attempts} attempt{'s' if line.attempts != 1 else ''}" if line.attempts else "not attempted yet"
+    )
     return f"{line.state.capitalize()}, {tries}."
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from posthouse.outbound.model import Filter, State
 from posthouse.storage.records.base import Row, Tx
 
-NewMessage = tuple[
-    str, int, str, str, str, int, str, str | None, str, int, int, int, int, str | None, str | None, int
-]
+NewMessage = tuple[str, int, str, str, str, int, str, str | None, str, int, int, int, int, str | None, str | None, int]
 """A row as submit writes it, in the order of `_COLUMNS`."""
 
 NewSubmission = tuple[str, str, int, str | None, str]
@@ -59,8 +58,7 @@ _GET = f"SELECT {_VIEW_COLUMNS} FROM message WHERE tenant_id = $1 AND id = $2 OR
 _GET_MANY = f"SELECT {_VIEW_COLUMNS} FROM message WHERE tenant_id = $1 AND id = ANY($2) ORDER BY id, rcpt"  # noqa: S608
 
 
-@dataclass(frozen=True, slots=True)
-class Due:
+class Due(msgspec.Struct, frozen=True, gc=False):
     """A ledger row that is to be rendered and sent now."""
 
     id: str
@@ -81,8 +79,7 @@ class Due:
     """A peer has refused it for now before."""
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(msgspec.Struct, frozen=True, gc=False):
     """A ledger row as it is shown."""
 
     id: str
@@ -142,9 +139,7 @@ async def first(tx: Tx, message_id: str) -> Due:
     return Due(*row)
 
 
-async def page(
-    tx: Tx, tenant_id: str, wanted: Filter, *, before: str | None, limit: int
-) -> list[str]:
+async def page(tx: Tx, tenant_id: str, wanted: Filter, *, before: str | None, limit: int) -> list[str]:
     """Ids of messages that match, newest first, older than `before`."""
     where = ["m.tenant_id = $1"]
     params: list[str | int] = [tenant_id]

@@ -26,6 +26,7 @@ log = structlog.get_logger("render")
 
 TASKS_IN_BATCH = 32
 """About ten milliseconds of signatures: what an urgent message waits for at most."""
+_CHILD = "import sys; from posthouse.outbound.render_process import main; main(int(sys.argv[1]))"
 _AHEAD = 2
 """Batches given to a process at once, so that it never waits for the next."""
 _CONTEXTS = 256
@@ -152,7 +153,7 @@ class RenderPool:
         for end in (ours, theirs):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER)
         child = subprocess.Popen(  # noqa: S603, ASYNC220 - our own module; fork and exec take a millisecond
-            [sys.executable, "-m", "posthouse.outbound.render_process", str(theirs.fileno())],
+            [sys.executable, "-c", _CHILD, str(theirs.fileno())],
             pass_fds=(theirs.fileno(),),
             stdin=subprocess.DEVNULL,
         )

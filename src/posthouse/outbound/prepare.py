@@ -93,9 +93,7 @@ class Prepare:
         now = self._clock()
         wanted = [due for due in dues if due.next_at <= now < due.expires_at]
         found = await self._locate({_domain(due.address) for due in wanted})
-        stopped = await self._suppressions.find_many(
-            [(due.tenant_id, due.address, due.stream_id) for due in wanted]
-        )
+        stopped = await self._suppressions.find_many([(due.tenant_id, due.address, due.stream_id) for due in wanted])
         by_message: dict[str, list[Due]] = {}
         for due in dues:
             by_message.setdefault(due.id, []).append(due)
@@ -179,7 +177,9 @@ class Prepare:
             return _put_back(due, now, now + 5 * SECOND)
         if isinstance(destination, NoDestination):
             return self._nowhere(due, destination, now)
-        site = self._sites.of(destination)
+        return self._at(self._sites.of(destination), due, now)
+
+    def _at(self, site: Site, due: Due, now: int) -> Site | Outcome:
         if site.suspended_until > now:
             return site_away(due, site.destination.site, site.reason, site.suspended_until, now)
         if site.room(due.lane) <= 0:
@@ -206,9 +206,7 @@ _NOTHING = Spec(from_=("", ""), stream="", key_id="")
 
 
 def _entry(mail: InHand, outcomes: list[Outcome]) -> Entry:
-    return Entry(
-        mail.job, outcomes, again_at=min(mail.waits_until, default=None), open=bool(mail.groups)
-    )
+    return Entry(mail.job, outcomes, again_at=min(mail.waits_until, default=None), open=bool(mail.groups))
 
 
 def _domain(address: str) -> str:

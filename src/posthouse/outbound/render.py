@@ -143,5 +143,5 @@ def _context(name: str, spec: Spec, signers: Sequence[SigningKey], compiled: dic
         spec.html,
         spec.text,
         spec.attachments,
-        spec.variables,
+        bytes(spec.variables),
     )

@@ -1,5 +1,4 @@
-"""The render process: fills, builds and signs, on a core of its own. Run by `pool.py` as
-`python -m posthouse.outbound.render_process FD`.
+"""The render process: fills, builds and signs, on a core of its own. Run by `pool.py`.
 
 Frames both ways on the socket FD: a length (4 octets, big-endian) and msgpack. A request
 brings contexts (what the messages of one request share; kept until told to drop) and tasks;
@@ -12,7 +11,6 @@ import asyncio
 import signal
 import socket
 import struct
-import sys
 from collections import OrderedDict
 from datetime import UTC, datetime
 from typing import Any
@@ -61,7 +59,7 @@ class Context(msgspec.Struct, frozen=True, array_like=True):
     html: str | None
     text: str | None
     attachments: tuple[AttachmentRef, ...]
-    variables: msgspec.Raw
+    variables: bytes
     """Defaults, a JSON object."""
 
 
@@ -138,7 +136,7 @@ class Renderer:
             return self._render(task)
         except Error as error:
             return Failure(error.code, error.public, error.temporary)
-        except Exception as error:  # noqa: BLE001 - one message must not take the process with it
+        except Exception as error:  # one message must not take the process with it
             return Failure("render_failed", f"{type(error).__name__}: {error}"[:500], False)
 
     def _render(self, task: Task) -> bytes:
@@ -239,7 +237,3 @@ def main(descriptor: int) -> None:
             sock.sendall(LENGTH.pack(len(data)) + data)
         except (BrokenPipeError, ConnectionResetError):
             return
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]))

@@ -141,7 +141,9 @@ class Outbound:
     async def _compose_many(self, caller: Caller, draft: ManyDraft) -> list[Composed | Error]:
         streams = await self._streams.of(caller.tenant.id)
         now = self._clock()
-        checked = [self._check_item(raw, f"/messages/{place}", streams, now) for place, raw in enumerate(draft.messages)]
+        checked = [
+            self._check_item(raw, f"/messages/{place}", streams, now) for place, raw in enumerate(draft.messages)
+        ]
         fine = [one for one in checked if isinstance(one, Checked)]
         composed = iter(await self._compose.many(caller, fine))
         return [
@@ -263,7 +265,9 @@ class Outbound:
         lines, spec = await self.access(caller, message_id)
         streams = {stream.id: stream for stream in (await self._streams.of(caller.tenant.id)).values()}
         keys = await self._render.signers(caller.tenant.id, spec)
-        return explain(lines, spec, await self._events(message_id), streams.get(lines[0].stream_id), keys, self._clock())
+        return explain(
+            lines, spec, await self._events(message_id), streams.get(lines[0].stream_id), keys, self._clock()
+        )
 
     async def content(self, caller: Caller, message_id: str) -> bytes:
         """The message as it is sent: rendered and signed again, which gives the same bytes
@@ -347,7 +351,7 @@ class Outbound:
         due = min(line.next_at for line in open_lines)
         first = lines[0]
         job = Job(RENDER, first.lane, caller.tenant.id, due, message_id)
-        taken = await self._queue.done([job], tx=tx)
+        taken = await self._queue.withdraw([job], tx=tx)
         # A job whose lease was freed by a restart is due at another time; it ends by itself
         # when it finds nothing open.
         if not taken and (self._works_on is None or self._works_on(message_id)):

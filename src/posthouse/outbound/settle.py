@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
+import msgspec
 import structlog
 from prometheus_client import Counter, Histogram
 
@@ -43,8 +44,7 @@ MOST_IN_STEP = 1000
 """Entries in one durable step."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True, gc=False):
     """One recipient's transition. `data` and `reply` are JSON. A put-back has no event: the
     mail was not attempted and only waits, so `attempts` is as before."""
 
@@ -61,8 +61,7 @@ class Outcome:
     """Evidence, when the address is to be suppressed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """What ends together for one job. `again_at` None: the job is done; `open`: other
     recipients of the message are still under way, so the job stays leased."""
 
@@ -129,7 +128,7 @@ class Recorder:
                     await self._write(batch)
                 pause = 0.1
             except Unavailable as error:
-                log.error("record_waits_for_storage", entries=len(batch), detail=error.detail)
+                log.warning("record_waits_for_storage", entries=len(batch), detail=error.detail)
                 self._waiting = batch + self._waiting
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 5.0)

@@ -11,6 +11,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import msgspec
+
 from posthouse.clock import SECOND
 from posthouse.outbound.model import State
 from posthouse.smtp.reply import Reply
@@ -19,12 +21,15 @@ NO_SUCH_ADDRESS = frozenset({"5.1.1", "5.1.3", "5.1.6", "5.1.10"})
 """Enhanced codes that say the address does not exist (RFC 3463 §3.2, RFC 7505 §4)."""
 
 _NO_SUCH_TEXT = re.compile(
-    r"user unknown|unknown user|no such (user|recipient|mailbox|address|person)|(user|recipient|mailbox|address|account)"
-    r" (was |is )?(not found|does ?n.t exist|does not exist|unknown|invalid|not exist)|invalid (recipient|mailbox|user)"
+    r"user unknown|unknown user|no such (user|recipient|mailbox|address|person)"
+    r"|(user|recipient|mailbox|address|account) (was |is )?(not found|does ?n.t exist|does not exist|unknown|invalid|not exist)"
+    r"|invalid (recipient|mailbox|user)"
     r"|no mailbox here|not a (valid|known) (user|mailbox|recipient)|mailbox unavailable.*does not exist",
     re.IGNORECASE,
 )
-_NOT_THE_ADDRESS = re.compile(r"spam|block|blacklist|policy|relay|denied|spf|dkim|dmarc|reputation|quota|full|size", re.IGNORECASE)
+_NOT_THE_ADDRESS = re.compile(
+    r"spam|block|blacklist|policy|relay|denied|spf|dkim|dmarc|reputation|quota|full|size", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +46,7 @@ class RetryPolicy:
     """A recipient refused for now at least `soft_attempts` times over this long is bounced."""
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True, gc=False):
     """`cause` is a word for machines, `next_at` (µs) is set for a deferral only."""
 
     state: State

@@ -57,10 +57,10 @@ class BodyCheck:
 
     def _long(self, piece: bytes) -> bool:
         # Hops from the last line end within one limit to the next: a few searches for a whole piece.
-        end = len(piece)
+        end, line = len(piece), self._line
         start = -self._open
-        while end - start > self._line:
-            found = piece.rfind(b"\n", max(start, 0), start + self._line)
+        while end - start > line:
+            found = piece.rfind(b"\n", start if start > 0 else 0, start + line)  # noqa: FURB136 - max() costs a call
             if found < 0:
                 return True
             start = found + 1

@@ -10,6 +10,7 @@ from posthouse.smtp.reply import Reply
 
 _KEYWORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
 _NUMBER = re.compile(r"[0-9]{1,20}")
+_OLD_AUTH = re.compile(r"^AUTH=", re.IGNORECASE)
 _LIMIT = re.compile(r"([A-Za-z0-9-]{1,32})=([1-9][0-9]{0,5})")  # RFC 9422 §3
 
 
@@ -37,7 +38,7 @@ def parse_capabilities(reply: Reply) -> Capabilities:
     parameters: dict[str, str] = {}
     auth: set[str] = set()
     for line in reply.lines[1:]:
-        keyword, _, rest = line.replace("AUTH=", "AUTH ", 1).strip().partition(" ")  # an old form
+        keyword, _, rest = _OLD_AUTH.sub("AUTH ", line.strip()).partition(" ")
         keyword = keyword.upper()
         if not _KEYWORD.fullmatch(keyword):
             continue

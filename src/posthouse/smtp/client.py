@@ -23,6 +23,7 @@ from posthouse.smtp.capabilities import Capabilities, parse_capabilities
 from posthouse.smtp.command import MAX_AUTH, Auth, Hello
 from posthouse.smtp.content import canonical as to_canonical
 from posthouse.smtp.outcome import (
+    AWAITED,
     Cause,
     Closed,
     Delivery,
@@ -36,8 +37,8 @@ from posthouse.smtp.outcome import (
     Timeouts,
     UseTls,
 )
-from posthouse.smtp.reply import ProtocolViolation, Reply, ReplyParser, printable, to_reply
-from posthouse.smtp.transaction import Transaction, local_refusal
+from posthouse.smtp.reply import ProtocolViolation, Reply, ReplyParser, printable
+from posthouse.smtp.transaction import Transaction, local_refusal, sender_refusal
 
 _MAX_CHALLENGE = 8192
 
@@ -133,17 +134,22 @@ class Client:
         refusal = local_refusal(envelope, len(content), self.capabilities)
         if refusal is None:
             try:
-                transaction = Transaction(envelope, content, self.capabilities, reset=self._unclean)
+                return self._begin(Transaction(envelope, content, self.capabilities, reset=self._unclean))
             except Invalid as error:
-                refusal = to_reply(error)
-            else:
-                self._transaction = transaction
-                self._on_reply = self._on_transaction
-                self._wire = transaction.wire
-                self.transactions += 1
-                self.progress += 1
-                return None
-        return Delivery((refusal,) * len(envelope.recipients), None, Stage.MAIL, self.peer, local=True)
+                refusal = sender_refusal(error)
+        count = len(envelope.recipients)
+        return Delivery((refusal,) * count, None, Stage.MAIL, self.peer, ours=frozenset(range(count)))
+
+    def _begin(self, transaction: Transaction) -> Delivery | None:
+        if transaction.done:
+            return transaction.result(self.peer)
+        self._transaction = transaction
+        self._on_reply = self._on_transaction
+        self._wire = transaction.wire
+        transaction.wire = b""
+        self.transactions += 1
+        self.progress += 1
+        return None
 
     def quit(self) -> bool:
         """Begin to close; the answer does not matter. False when this is no moment for it."""
@@ -157,21 +163,24 @@ class Client:
     # What the shell tells
 
     def receive(self, data: bytes) -> list[Event]:
-        """Bytes from the peer."""
+        """Bytes from the peer; after the end they are ignored."""
         events: list[Event] = []
+        if self._stage is Stage.CLOSED:
+            return events
         parser = self._parser
         parser.feed(data)
         try:
-            while self._stage is not Stage.CLOSED:
-                reply = parser.next()
-                if reply is None:
-                    break
+            while (reply := parser.next()) is not None:
                 self.progress += 1
+                if self._wire and reply.code != 421:
+                    _refuse_early(reply)
                 event = self._on_reply(reply)
                 if event is not None:
                     events.append(event)
-                if self._stage is Stage.TLS:
-                    _refuse_plaintext(parser)
+                    if self._stage is Stage.TLS:
+                        _refuse_plaintext(parser)
+                    elif self.closed:
+                        break
         except ProtocolViolation as violation:
             events = [event for event in events if not isinstance(event, StartTls)]
             reply = Reply(451, "4.5.0", (violation.public,))
@@ -186,7 +195,9 @@ class Client:
         if stage is Stage.IDLE or stage is Stage.QUIT:
             self._stage = Stage.CLOSED
             return [Closed()]
-        reply = Reply(451, "4.4.2", (f"The connection was lost {_AWAITED[stage]}",))
+        if stage is Stage.TLS:  # some servers close when they cannot agree
+            return self.tls_failed(detail or "the connection was lost")
+        reply = Reply(451, "4.4.2", (f"The connection was lost {AWAITED[stage]}",))
         return self._break(Failure(stage, Cause.LOST, reply, detail=detail))
 
     def timed_out(self) -> list[Event]:
@@ -199,7 +210,7 @@ class Client:
             return [Closed()]
         if stage is Stage.TLS:
             return self.tls_failed("the handshake took too long")
-        reply = Reply(451, "4.4.2", (f"Time ran out {_AWAITED[stage]}",))
+        reply = Reply(451, "4.4.2", (f"Time ran out {AWAITED[stage]}",))
         return self._break(Failure(stage, Cause.TIMEOUT, reply))
 
     def tls_started(self, peer: Peer) -> list[Event]:
@@ -332,6 +343,7 @@ class Client:
 
     def _on_idle(self, reply: Reply) -> Event | None:
         if reply.code == 421 or self._stage is Stage.QUIT:
+            self._wire = b""
             self._stage = Stage.CLOSED
             return Closed(reply)
         raise ProtocolViolation("The server answers what was not asked", detail=str(reply))
@@ -339,53 +351,47 @@ class Client:
     def _on_transaction(self, reply: Reply) -> Event | None:
         transaction = self._transaction
         assert transaction is not None
-        transaction.wire = b""
         transaction.on_reply(reply)
         if not transaction.done:
             self._wire = transaction.wire
+            transaction.wire = b""
             return None
         self._transaction = None
         self._on_reply = self._on_idle
         self._unclean = transaction.unclean
         if transaction.closing:
+            self._wire = b""
             self._stage = Stage.CLOSED
         return transaction.result(self.peer)
 
     # Ends
 
     def _refused(self, stage: Stage, reply: Reply, detail: str = "") -> Failure:
+        self._wire = b""
         self._stage = Stage.CLOSED
         return Failure(stage, Cause.REFUSED, reply, local=False, detail=detail)
 
     def _fail(self, stage: Stage, cause: Cause, enhanced: str, text: str, detail: str = "") -> Failure:
+        self._wire = b""
         self._stage = Stage.CLOSED
         return Failure(stage, cause, Reply(451, enhanced, (text,)), detail=detail)
 
     def _break(self, failure: Failure) -> list[Event]:
+        sent = not self._wire
         self._wire = b""
         transaction = self._transaction
         self._transaction = None
         self._stage = Stage.CLOSED
         if transaction is None:
             return [failure]
-        return [transaction.broken(failure, self.peer), failure]
+        return [transaction.broken(failure, self.peer, sent=sent), failure]
+
+
+def _refuse_early(reply: Reply) -> None:
+    """A reply to what was not sent yet says nothing about it: least of all that content was taken."""
+    raise ProtocolViolation("The server answers before it was asked", detail=str(reply))
 
 
 def _refuse_plaintext(parser: ReplyParser) -> None:
     if parser.pending:  # RFC 3207 §6: somebody injected it
         raise ProtocolViolation("There is plain text after the reply to STARTTLS")
-
-
-_AWAITED = {
-    Stage.GREETING: "while waiting for the greeting",
-    Stage.EHLO: "while waiting for the reply to EHLO",
-    Stage.STARTTLS: "while waiting for the reply to STARTTLS",
-    Stage.TLS: "in the TLS handshake",
-    Stage.AUTH: "while authenticating",
-    Stage.RSET: "while waiting for the reply to RSET",
-    Stage.MAIL: "while waiting for the reply to MAIL",
-    Stage.RCPT: "while waiting for the reply to RCPT",
-    Stage.DATA: "while waiting for the reply to DATA",
-    Stage.BLOCK: "while sending the content",
-    Stage.FINAL: "while waiting for the reply to the content",
-}

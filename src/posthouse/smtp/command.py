@@ -140,6 +140,8 @@ class Verb(_Command, frozen=True):
     argument: str = ""
 
     def encode(self) -> bytes:
+        if CONTROL.search(self.argument) or not self.argument.isascii():
+            raise Invalid("The argument is not printable ASCII")
         return _line([self.name, self.argument] if self.argument else [self.name])
 
 
@@ -156,10 +158,7 @@ _UNCLEAN = re.compile(rb"[\r\n\x00]")
 
 
 def _line(parts: list[str]) -> bytes:
-    line = " ".join(parts)
-    if CONTROL.search(line):
-        raise Invalid("A control character may not stand in an SMTP command")
-    return line.encode() + b"\r\n"
+    return " ".join(parts).encode() + b"\r\n"
 
 
 def _path(prefix: str, address: str, utf8: bool, *, null: bool = False) -> str:

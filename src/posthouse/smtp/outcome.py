@@ -39,6 +39,21 @@ class Stage(StrEnum):
     CLOSED = "closed"
 
 
+AWAITED = {
+    Stage.GREETING: "while waiting for the greeting",
+    Stage.EHLO: "while waiting for the reply to EHLO",
+    Stage.STARTTLS: "while waiting for the reply to STARTTLS",
+    Stage.AUTH: "while authenticating",
+    Stage.RSET: "while waiting for the reply to RSET",
+    Stage.MAIL: "while waiting for the reply to MAIL",
+    Stage.RCPT: "while waiting for the reply to RCPT",
+    Stage.DATA: "while waiting for the reply to DATA",
+    Stage.BLOCK: "while sending the content",
+    Stage.FINAL: "while waiting for the reply to the content",
+}
+"""In words, for replies of our own."""
+
+
 class Cause(StrEnum):
     """Why a session is over."""
 
@@ -118,7 +133,7 @@ class Failure(msgspec.Struct, frozen=True):
 
 class Delivery(msgspec.Struct, frozen=True):
     """How one transaction ended. `replies` decide: one for each recipient, in order, the
-    refusal it met or the reply to the message; ours where the peer gave none (`failure`, `local`).
+    refusal it met or the reply to the message.
     """
 
     replies: tuple[Reply, ...]
@@ -128,9 +143,11 @@ class Delivery(msgspec.Struct, frozen=True):
     peer: Peer
     unknown: bool = False
     """The connection broke when the content was sent and not answered: perhaps accepted."""
-    local: bool = False
-    """We refused (size, SMTPUTF8, 8BITMIME, address); nothing was sent."""
+    ours: frozenset[int] = frozenset()
+    """The recipients, by index, whose reply is in our words: the peer could not take the message
+    (size, SMTPUTF8, 8BITMIME) or the address, had too many recipients, or did not answer."""
     failure: Failure | None = None
+    """The session broke; this connection is of no more use."""
 
 
 class UseTls(Enum):

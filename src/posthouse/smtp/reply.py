@@ -144,6 +144,8 @@ class ReplyParser:
     def next(self) -> Reply | None:
         """:raises ProtocolViolation: the bytes are not a reply, or one is too large."""
         buffer = self._buffer
+        if self._at == len(buffer):
+            return None
         while True:
             end = buffer.find(b"\n", self._at)
             if end < 0:

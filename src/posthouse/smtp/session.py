@@ -136,6 +136,10 @@ class Session:
         self._events = deque(event for event in self._events if isinstance(event, DataChunk | Reset))
         self._abandon()
 
+    def forgive(self) -> None:
+        """Start counting errors, refusals and idle commands anew, as after a message accepted."""
+        self._errors = self._refusals = self._idle = 0
+
     # -- state --------------------------------------------------------------------------
 
     def _say(self, reply: Reply) -> None:
@@ -169,7 +173,7 @@ class Session:
         self._phase = Phase.COMMAND
         self._transactions += 1
         if good:
-            self._errors = self._refusals = self._idle = 0
+            self.forgive()
         self._forget()
 
     def _abandon(self) -> None:

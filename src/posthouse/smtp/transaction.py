@@ -10,7 +10,7 @@ Larger ones wait for the replies to RCPT, so that content is not sent for nothin
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import cast
 
 from posthouse.errors import Invalid
@@ -37,10 +37,11 @@ def local_refusal(envelope: Envelope, octets: int, capabilities: Capabilities) -
 
 
 class Transaction:
-    """`content` is canonical (see content.py). Recipients over the peer's LIMITS are not tried
-    and get a temporary reply. After each `on_reply`, write `wire`, then blocks while there are.
+    """`content` is canonical (see content.py). After each `on_reply`, write `wire`, then blocks
+    while there are. Recipients whose address cannot be sent are refused in our words, those over
+    the peer's LIMITS are put off; when none is left, it is `done` from the start.
 
-    :raises Invalid: an address or a parameter cannot be sent, or there is no recipient.
+    :raises Invalid: the reverse-path or a parameter cannot be sent.
     """
 
     __slots__ = (
@@ -54,9 +55,11 @@ class Transaction:
         "_data_refusal",
         "_final",
         "_mail_refusal",
+        "_ours",
         "_replies",
         "_sent",
         "_step",
+        "_targets",
         "_void",
         "closing",
         "done",
@@ -77,7 +80,9 @@ class Transaction:
         self._content_sent = False
         self._blocks: Iterator[memoryview] | None = None
         self._replies: list[Reply | None] = [None] * len(envelope.recipients)
-        self._count = _within_limits(envelope.recipients, capabilities)
+        self._targets: Sequence[int] = range(len(envelope.recipients))
+        """Indices of the recipients that RCPT is said for, in order."""
+        self._ours: frozenset[int] = frozenset()
         self._accepted = 0
         self._mail_refusal: Reply | None = None
         self._data_refusal: Reply | None = None
@@ -88,16 +93,54 @@ class Transaction:
         """What the next reply is for: 0 MAIL, 1 … count RCPT, then DATA or the content."""
         self._sent = 0
         """Commands written so far; their replies may still be awaited."""
-        self._commands = _envelope_commands(envelope, self._count, len(content), capabilities)
-        if self._count < len(self._replies):
-            self._replies[self._count :] = [_excess(self._count)] * (len(self._replies) - self._count)
-        if reset:
+        self._commands = [_mail(envelope, len(content), capabilities)]
+        self._add_recipients(envelope)
+        self._count = len(self._targets)
+        self.wire = b""
+        if not self._count:
+            self.done = True
+        elif reset:
             # Never pipelined: were RSET refused, content could reach the recipients before it.
             self._step = -1
             self.stage = Stage.RSET
             self.wire = b"RSET\r\n"
         else:
             self._start()
+
+    def _add_recipients(self, envelope: Envelope) -> None:
+        capabilities = self._capabilities
+        notify: tuple[Notify, ...] = envelope.notify if capabilities.dsn else ()
+        originals: tuple[OriginalRecipient | None, ...] = envelope.orcpt if capabilities.dsn else ()
+        count = len(envelope.recipients)
+        if count > (capabilities.recipients_max or count) or count > (capabilities.domains_max or count):
+            self._limit(envelope.recipients)
+        for index in self._targets:
+            original = originals[index] if index < len(originals) else None
+            command = Rcpt(envelope.recipients[index], notify, original)
+            try:
+                self._commands.append(command.encode(utf8=envelope.smtputf8))
+            except Invalid as error:
+                self._replies[index] = _refusal(error, "5.1.3")
+        self._leave_out()
+
+    def _limit(self, recipients: tuple[str, ...]) -> None:
+        """Put off those over RCPTMAX and RCPTDOMAINMAX (RFC 9422 §4)."""
+        most = self._capabilities.recipients_max or len(recipients)
+        domains = self._capabilities.domains_max or len(recipients)
+        seen: set[str] = set()
+        for index, recipient in enumerate(recipients):
+            seen.add(recipient.rpartition("@")[2].lower())
+            if index >= most or len(seen) > domains:
+                text = f"Not tried: the server takes {index} of these recipients at a time"
+                self._replies[index:] = [Reply(452, "4.5.3", (text,))] * (len(recipients) - index)
+                break
+        self._leave_out()
+
+    def _leave_out(self) -> None:
+        """Whoever has a reply already has it from us."""
+        if len(self._commands) <= len(self._replies):
+            self._ours = frozenset(index for index, reply in enumerate(self._replies) if reply is not None)
+            self._targets = [index for index, reply in enumerate(self._replies) if reply is None]
 
     def _start(self) -> None:
         capabilities = self._capabilities
@@ -159,7 +202,7 @@ class Transaction:
         if reply.ok:
             self._accepted += 1
         else:
-            self._replies[step - 1] = reply
+            self._replies[self._targets[step - 1]] = reply
         if step < self._count:
             if step + 1 == self._sent:
                 self._send_next()
@@ -243,10 +286,8 @@ class Transaction:
     def result(self, peer: Peer) -> Delivery:
         """When `done`."""
         final = self._final
-        if self._count == 1 == len(self._replies) and final is not None and self._wanted:
+        if self._count == 1 == len(self._replies) and final is not None and self._wanted and not self.closing:
             return Delivery((final,), final, Stage.FINAL, peer)
-        if self._mail_refusal is not None:
-            self._replies[: self._count] = [self._mail_refusal] * self._count
         return self._delivery(self._data_refusal or final, self._ended_at(), peer)
 
     def _ended_at(self) -> Stage:
@@ -256,59 +297,50 @@ class Transaction:
             return self.stage
         return Stage.RCPT
 
-    def broken(self, failure: Failure, peer: Peer) -> Delivery:
-        """The session broke before `done`: who has no refusal yet gets the failure's reply."""
-        unknown = self._content_sent and not self._void and self._mail_refusal is None
+    def broken(self, failure: Failure, peer: Peer, *, sent: bool) -> Delivery:
+        """The session broke before `done`: who has no refusal yet gets the failure's reply.
+
+        :param sent: all of `wire` was taken.
+        """
+        unknown = sent and self._content_sent and not self._void and self._mail_refusal is None
         if self._step > self._count and not self._accepted:
             unknown = False
-        if self._mail_refusal is not None:
-            self._replies[: self._count] = [self._mail_refusal] * self._count
         return self._delivery(failure.reply, failure.stage, peer, failure, unknown=unknown)
 
     def _delivery(
         self, rest: Reply | None, stage: Stage, peer: Peer, failure: Failure | None = None, *, unknown: bool = False
     ) -> Delivery:
-        replies = tuple(known or rest for known in self._replies)
-        assert None not in replies, "a recipient without an outcome"
+        """:param rest: the reply for who has none."""
+        replies = self._replies
+        ours = self._ours
+        if self._mail_refusal is not None:
+            for index in self._targets:
+                replies[index] = self._mail_refusal
+        elif failure is not None:
+            ours = ours.union(index for index in self._targets if replies[index] is None)
         final = self._final if self._accepted else None
-        return Delivery(cast("tuple[Reply, ...]", replies), final, stage, peer, unknown, failure=failure)
+        decided = tuple(reply or rest for reply in replies)
+        assert None not in decided, "a recipient without an outcome"
+        return Delivery(cast("tuple[Reply, ...]", decided), final, stage, peer, unknown, ours, failure)
 
 
-def _within_limits(recipients: tuple[str, ...], capabilities: Capabilities) -> int:
-    """How many of the recipients, from the first on, are within RCPTMAX and RCPTDOMAINMAX."""
-    count = len(recipients)
-    if not count:
-        raise Invalid("An envelope needs a recipient")
-    if capabilities.recipients_max is not None:
-        count = min(count, capabilities.recipients_max)
-    if capabilities.domains_max is not None:
-        seen: set[str] = set()
-        for index in range(count):
-            seen.add(recipients[index].rpartition("@")[2].lower())
-            if len(seen) > capabilities.domains_max:
-                return index
-    return count
-
-
-def _excess(count: int) -> Reply:
-    return Reply(452, "4.5.3", (f"Not tried: the server takes {count} of these recipients at a time",))
-
-
-def _envelope_commands(envelope: Envelope, count: int, octets: int, capabilities: Capabilities) -> list[bytes]:
-    utf8 = envelope.smtputf8
+def _mail(envelope: Envelope, octets: int, capabilities: Capabilities) -> bytes:
     dsn = capabilities.dsn
     mail = Mail(
         envelope.reverse_path,
         size=octets if "SIZE" in capabilities.keywords else None,
-        body=Body.EIGHT if envelope.body_8bit or utf8 else None,
-        smtputf8=utf8,
+        body=Body.EIGHT if envelope.body_8bit or envelope.smtputf8 else None,
+        smtputf8=envelope.smtputf8,
         ret=envelope.ret if dsn else None,
         envid=envelope.envid if dsn else None,
     )
-    commands = [mail.encode()]
-    notify: tuple[Notify, ...] = envelope.notify if dsn else ()
-    originals: tuple[OriginalRecipient | None, ...] = envelope.orcpt if dsn else ()
-    for index in range(count):
-        original = originals[index] if index < len(originals) else None
-        commands.append(Rcpt(envelope.recipients[index], notify, original).encode(utf8=utf8))
-    return commands
+    return mail.encode()
+
+
+def _refusal(error: Invalid, enhanced: str) -> Reply:
+    """Of an address, in our words."""
+    return Reply(553, "5.6.7" if error.code == "smtputf8_needed" else enhanced, (error.public,))
+
+
+def sender_refusal(error: Invalid) -> Reply:
+    return _refusal(error, "5.1.7")

@@ -77,11 +77,10 @@ class Suppressions:
         is listed both for its stream and for all, the answer is the one for its stream.
 
         :raises StorageUnavailable: it is not known; do not send.
-        :raises ValueError: an address that is none.
         """
         if not keys:
             return {}
-        rows = [(n, tenant, fold(address), stream) for n, (tenant, address, stream) in enumerate(keys)]
+        rows = [(n, tenant, _lookup_key(address), stream) for n, (tenant, address, stream) in enumerate(keys)]
         now = self._clock()
 
         async def work(tx: Tx) -> list[tuple[int, Suppression]]:
@@ -218,6 +217,15 @@ def _folded(address: str, pointer: str = "/address") -> str:
         return fold(address)
     except ValueError as error:
         raise _invalid(pointer, str(error)) from None
+
+
+def _lookup_key(address: str) -> str:
+    """Never fails, so that one address cannot stop a batch: what cannot be folded cannot have
+    been listed either."""
+    try:
+        return fold(address)
+    except ValueError:
+        return address
 
 
 def _check_reason(reason: str, pointer: str) -> None:

@@ -11,7 +11,7 @@ import minijinja
 from posthouse.errors import Fault, Invalid
 from posthouse.templates import css, language, plain
 from posthouse.templates.fill import engine
-from posthouse.templates.language import Kind, Refused, Segment
+from posthouse.templates.language import Kind, RefusedError, Segment
 from posthouse.templates.markup import Masked, Part, attributes, pieces
 from posthouse.templates.model import MAX_PART, MAX_SUBJECT, Compiled
 
@@ -20,7 +20,7 @@ _BREAKS = re.compile(r"[\r\n\x85\u2028\u2029]")
 _MAX_LINKS = 500
 _FUEL = 100_000
 _LOOP_OCTETS = 64 << 20
-_LIGHT_EMISSIONS = 64
+_LIGHT_SEGMENTS = 64
 
 
 def compile_version(subject: str, html: str | None, text: str | None) -> Compiled:
@@ -34,7 +34,7 @@ def compile_version(subject: str, html: str | None, text: str | None) -> Compile
         if source is not None and not any(fault.pointer == f"/{part}" for fault in faults):
             try:
                 parts[part] = _scanned(source)
-            except Refused as error:
+            except RefusedError as error:
                 faults.append(Fault(f"/{part}", f"line {error.line}: {error.message}"))
     if faults:
         raise Invalid("The template does not compile", faults=tuple(faults))
@@ -64,92 +64,95 @@ def _sizes(subject: str, html: str | None, text: str | None) -> list[Fault]:
 
 
 def _scanned(source: str) -> list[Segment]:
-    _parse(source)
+    """The engine reads the rewritten source: it works out constants, `"a" * 10 ** 8` too."""
     segments = language.scan(source)
+    try:
+        engine().add_template("source", written(segments, ticking=False))
+    except minijinja.TemplateError as error:
+        raise RefusedError(error.line or 1, error.detail or error.message) from None
     language.check(segments)
     return segments
-
-
-def _parse(source: str) -> None:
-    """By the engine itself. The depth is bounded there, the length of an expression before."""
-    try:
-        language.scan(source)
-    except Refused as error:
-        if "parts" in error.message:
-            raise
-    try:
-        engine().add_template("source", source)
-    except minijinja.TemplateError as error:
-        raise Refused(error.line or 1, error.detail or error.message) from None
 
 
 def _compiled(parts: dict[str, list[Segment]]) -> Compiled:
     warnings: list[str] = []
     html: str | None = None
     links: tuple[str, ...] = ()
-    derived = False
+    derived = "text" not in parts
+    metered = any(_needs_meter(segments) for segments in parts.values())
     if "html" in parts:
         masked = Masked(parts["html"])
         links = _links(masked)
-        html = _inlined(masked, warnings)
-        if "text" not in parts:
-            parts["text"], derived = _derived(masked, warnings)
-    text = _written(parts["text"]) if "text" in parts else None
+        if derived:
+            parts["text"] = _derived(masked, warnings)
+        html = _inlined(masked, warnings, ticking=metered)
     compiled = Compiled(
-        subject=_written(parts["subject"]),
+        subject=written(parts["subject"], ticking=metered),
         html=html,
-        text=text,
+        text=written(parts["text"], ticking=metered),
         variables=_variables(parts),
         links=links,
         warnings=tuple(warnings),
         text_derived=derived,
-        metered=any(_needs_meter(segments) for segments in parts.values()),
+        metered=metered,
         fuel=min(_fuel(segments) for segments in parts.values()),
     )
-    for source in (compiled.subject, compiled.html, compiled.text):
-        if source is not None:
-            _parse_again(source)
+    for part in ("subject", "html", "text"):
+        _parse_again(part, getattr(compiled, part) or "")
     return compiled
 
 
-def _inlined(masked: Masked, warnings: list[str]) -> str:
-    text = masked.text
+def _inlined(masked: Masked, warnings: list[str], *, ticking: bool) -> str:
     try:
-        text = css.inline(masked)
-        masked.restore(text)
-        engine().add_template("inlined", masked.restore(text))
-    except css.Unsafe as error:
+        made = _restored(masked, css.inline(masked), ticking=ticking)
+        engine().add_template("inlined", made)
+    except css.UnsafeError as error:
         warnings.append(f"The CSS stays in <style>: {error}.")
-        text = masked.text
     except minijinja.TemplateError:
         warnings.append("The CSS stays in <style>: the HTML cannot be written again.")
-        text = masked.text
-    return masked.restore(text, language.safe_products)
+    else:
+        return made
+    return _restored(masked, masked.text, ticking=ticking)
 
 
-def _derived(masked: Masked, warnings: list[str]) -> tuple[list[Segment], bool]:
-    """The text part's segments; none that mean anything when it cannot be derived."""
+def _restored(masked: Masked, text: str, *, ticking: bool) -> str:
+    return masked.restore(text, lambda segment: _written_segment(segment, ticking=ticking))
+
+
+def _derived(masked: Masked, warnings: list[str]) -> list[Segment]:
+    """The text part's segments; a sentence when it cannot be derived."""
     try:
         segments = _scanned(plain.derive(masked))
-    except Refused:
+    except RefusedError:
         warnings.append("A text part could not be made from the HTML: give one.")
-        return language.scan("This message is in HTML.\n"), True
+        return language.scan("This message is in HTML.\n")
     if any("|safe" in segment.source.replace(" ", "") for segment in segments if segment.kind is Kind.EXPRESSION):
         warnings.append("The derived text shows values marked `safe` as they are, with their HTML.")
-    return segments, True
+    return segments
 
 
-def _written(segments: Sequence[Segment]) -> str:
-    return "".join(language.safe_products(segment) if segment.tokens else segment.source for segment in segments)
+def written(segments: Sequence[Segment], *, ticking: bool) -> str:
+    """
+    :param ticking: put out something empty before each statement, so that the meter gets to
+        look at the clock.
+    """
+    return "".join(_written_segment(segment, ticking=ticking) for segment in segments)
 
 
-def _parse_again(source: str) -> None:
+def _written_segment(segment: Segment, *, ticking: bool) -> str:
+    source = language.safe_products(segment) if segment.tokens else segment.source
+    if not ticking or segment.kind is not Kind.STATEMENT:
+        return source
+    # The blanks that `{%-` eats are eaten by what now stands before it.
+    return ('{{- "" }}' if source.startswith("{%-") else '{{ "" }}') + source
+
+
+def _parse_again(part: str, source: str) -> None:
     try:
         engine().add_template("compiled", source)
     except minijinja.TemplateError as error:
-        raise Invalid(
-            "The template does not compile", faults=(Fault("/html", error.detail or error.message),)
-        ) from None
+        message = f"line {error.line or 1}: {error.detail or error.message}"
+        raise Invalid("The template does not compile", faults=(Fault(f"/{part}", message),)) from None
 
 
 def _variables(parts: dict[str, list[Segment]]) -> tuple[str, ...]:
@@ -157,8 +160,7 @@ def _variables(parts: dict[str, list[Segment]]) -> tuple[str, ...]:
     found: set[str] = set()
     checked = engine()
     for segments in parts.values():
-        source = "".join(segment.source for segment in segments)
-        found |= checked.undeclared_variables_in_str(source, nested=True)
+        found |= checked.undeclared_variables_in_str(written(segments, ticking=False), nested=True)
     return tuple(sorted(found - language.FUNCTIONS))
 
 
@@ -173,11 +175,13 @@ def _links(masked: Masked) -> tuple[str, ...]:
 
 
 def _needs_meter(segments: Sequence[Segment]) -> bool:
-    emissions = sum(segment.kind is Kind.EXPRESSION for segment in segments)
-    carries = any(
-        segment.kind is Kind.STATEMENT and segment.tokens[0].value in {"for", "set", "with"} for segment in segments
+    busy = sum(bool(segment.tokens) for segment in segments)
+    return busy > _LIGHT_SEGMENTS or any(
+        (segment.kind is Kind.STATEMENT and segment.tokens[0].value in {"for", "set", "with"})
+        or not language.filters_of(segment.tokens) <= language.LIGHT_FILTERS
+        for segment in segments
+        if segment.tokens
     )
-    return carries or emissions > _LIGHT_EMISSIONS
 
 
 def _fuel(segments: Sequence[Segment]) -> int:

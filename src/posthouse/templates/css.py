@@ -15,41 +15,39 @@ from css_inline import CSSInliner, InlineError
 from posthouse.templates.language import Kind
 from posthouse.templates.markup import VOID, Masked, Part, Piece, attributes, pieces, spanned_attributes
 
-_OPTIONS = {
-    "load_remote_stylesheets": False,
-    "keep_style_tags": True,
-    "keep_link_tags": True,
-}
 # Tags that a parser may add, or end, on its own (HTML Living Standard §13.1.2.4).
 _IMPLIED = frozenset({"html", "head", "body", "tbody", "colgroup"})
 _SELF_ENDING = frozenset("p li dt dd tr td th thead tfoot option optgroup rt rp".split()) | VOID
+MAX_PIECES = 20_000
 _LANGUAGE = re.compile(r"\{[{%#]")
 _DECLARATION = "--{}:1"
 
 
-class Unsafe(ValueError):
+class UnsafeError(ValueError):
     """Why the styles stay where they are."""
 
 
 def inline(masked: Masked) -> str:
     """The masked text with its styles inlined; unchanged when it has no `<style>`.
 
-    :raises Unsafe: it cannot be shown that the result means the same.
+    :raises UnsafeError: it cannot be shown that the result means the same.
     """
     before = [_folded(masked, piece) for piece in pieces(masked.text)]
+    if len(before) > MAX_PIECES:
+        raise UnsafeError("the HTML has too many tags")
     styles = [piece.source for piece in before if piece.part is Part.RAW_TEXT and piece.name == "style"]
     if not styles:
         return masked.text
     if any(masked.segments[mark].kind is not Kind.EXPRESSION for style in styles for mark in masked.marks(style)):
-        raise Unsafe("a <style> has statements in it")
+        raise UnsafeError("a <style> has statements in it")
     try:
         # Selectors may match what a class or an id becomes only when it is filled.
         made = _inliner(keep_all=_has_dynamic_names(masked, before)).inline(_prepared(masked, before))
     except InlineError as error:
-        raise Unsafe(f"the CSS cannot be read: {str(error)[:100]}") from None
+        raise UnsafeError(f"the CSS cannot be read: {str(error)[:100]}") from None
     made = _finished(masked, made)
     if _LANGUAGE.search(made):
-        raise Unsafe("an entity would become part of the template language")
+        raise UnsafeError("an entity would become part of the template language")
     _prove(masked, before, list(pieces(made)))
     return made
 
@@ -69,14 +67,19 @@ def _folded(masked: Masked, piece: Piece) -> Piece:
         return piece
     inside = {masked.mark.sub("", name) for name, _ in spans[stated[0] : stated[-1] + 1]}
     if inside & {"style", "class", "id"}:
-        raise Unsafe("a class, an id or a style depends on a statement")
+        raise UnsafeError("a class, an id or a style depends on a statement")
     start, end = spans[stated[0]][1][0], spans[stated[-1]][1][1]
     mark = masked.fold(piece.source[start:end])
     return Piece(piece.part, f"{piece.source[:start]}{mark}{piece.source[end:]}", piece.name)
 
 
 def _inliner(*, keep_all: bool) -> CSSInliner:
-    return CSSInliner(**_OPTIONS, remove_inlined_selectors=not keep_all)
+    return CSSInliner(
+        load_remote_stylesheets=False,
+        keep_style_tags=True,
+        keep_link_tags=True,
+        remove_inlined_selectors=not keep_all,
+    )
 
 
 def _has_dynamic_names(masked: Masked, before: list[Piece]) -> bool:
@@ -106,22 +109,31 @@ def _prepared(masked: Masked, before: list[Piece]) -> str:
 def _finished(masked: Masked, made: str) -> str:
     mark = masked.mark.pattern
     made = re.sub(rf"<!--({mark})-->", r"\1", made)
+    made = re.sub(r"<style[^>]*>\s*</style>", "", made)
     made = re.sub(rf"--({mark}):\s*1\b", r"\1", made)
+    for name in _IMPLIED:
+        # Added by the parser, perhaps between a loop's start and what it repeats.
+        if not re.search(rf"<{name}[\s>/]", masked.text, re.IGNORECASE) and not re.search(rf"<{name}\s", made):
+            made = re.sub(rf"</?{name}>", "", made)
     # An expression among a tag's attributes was written back as an attribute without a value.
     return re.sub(rf'(\s{mark})=""', r"\1", made)
 
 
 def _prove(masked: Masked, before: list[Piece], after: list[Piece]) -> None:
     if _skeleton(masked, before) != _skeleton(masked, after):
-        raise Unsafe("the HTML is not well formed enough to be written again")
+        raise UnsafeError("the HTML is not well formed enough to be written again")
     was, now = _style_marks(masked, before), _style_marks(masked, after)
     if not was <= now:
-        raise Unsafe("an expression in a style attribute would be lost")
+        raise UnsafeError("an expression in a style attribute would be lost")
 
 
 def _skeleton(masked: Masked, parts: list[Piece]) -> list[str | int]:
-    """Tags and marks in order, less what a parser may add and what is in styles."""
+    """Tags and marks in order, less what a parser may add and what is in styles. An end tag
+    that may be left out counts when there are statements: one that is added would stand in
+    another branch than its start."""
     found: list[str | int] = []
+    stated = any(segment.kind is Kind.STATEMENT for segment in masked.segments)
+    optional = VOID if stated else _SELF_ENDING
     for piece in parts:
         if piece.part in {Part.OPEN, Part.CLOSE}:
             if piece.name == "style":
@@ -134,7 +146,7 @@ def _skeleton(masked: Masked, parts: list[Piece]) -> list[str | int]:
                     f" {name} {value}" for name, value in attributes(piece.source) if name not in {"style", "xmlns"}
                 )
                 found += sorted(masked.marks(bare))
-            elif not implied and piece.name not in _SELF_ENDING:
+            elif not implied and piece.name not in optional:
                 found.append(f"/{piece.name}")
         elif not (piece.part is Part.RAW_TEXT and piece.name == "style"):
             found += masked.marks(piece.source)

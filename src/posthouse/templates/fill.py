@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from collections.abc import Mapping
+from time import monotonic
 from typing import Any
 
 import minijinja
@@ -23,6 +24,8 @@ from posthouse.templates.model import Compiled, Filled, Key, RenderFailed
 
 MAX_OUTPUT = 4 << 20
 """Characters of a part."""
+MAX_SECONDS = 2
+"""For a message; one expression may be begun before and end after."""
 MAX_FILLED_SUBJECT = 2_000
 MAX_VARIABLES = 256 * 1024
 """Octets of JSON."""
@@ -30,6 +33,7 @@ MAX_DEPTH = 32
 HELD = 512
 """Templates in an engine."""
 _BREAKS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+_UNDEFINED = re.compile(r"`([^`]*)`", re.DOTALL)
 _DOTTED = re.compile(r"\w+(?:\.\w+)*")
 _STEP_OCTETS = 8 << 30
 
@@ -43,6 +47,7 @@ class Filler:
         self._held: OrderedDict[Key | tuple[str, int], _Names] = OrderedDict()
         self._next = 0
         self._room = 0
+        self._until = 0.0
 
     def knows(self, key: Key | tuple[str, int]) -> bool:
         """Whether `fill` can do without the compiled version."""
@@ -72,7 +77,7 @@ class Filler:
             part = "text"
             text = render(held.text, **variables) if held.text else None
         except Exception as error:
-            raise failure(part, error, held) from None
+            raise failure(part, error) from None
         return _checked(subject, html, text)
 
     def _fill_metered(self, held: _Names, variables: Mapping[str, Any]) -> Filled:
@@ -80,16 +85,20 @@ class Filler:
         engine = self._metered
         engine.fuel = max(1_000, min(held.fuel, _STEP_OCTETS // max(weight, 1)))
         filled: list[str | None] = []
+        self._until = monotonic() + MAX_SECONDS
         for part, name in (("subject", held.subject), ("html", held.html), ("text", held.text)):
             self._room = MAX_OUTPUT
             try:
                 filled.append(engine.render_template(name, **variables) if name else None)
             except Exception as error:
-                raise failure(part, error, held) from None
+                raise failure(part, error) from None
         return _checked(filled[0] or "", filled[1], filled[2])
 
     def _count(self, value: Any) -> Any:
-        """Sees every value that is put out, also into a `set` block."""
+        """Sees every value that is put out, also into a `set` block, and something empty before
+        every statement (`compile.written`)."""
+        if monotonic() > self._until:
+            raise ValueError(f"takes longer than {MAX_SECONDS} s")
         self._room -= len(value) if isinstance(value, str) else 32 if value is None else len(str(value))
         if self._room < 0:
             raise ValueError(f"more than {MAX_OUTPUT} characters are put out")
@@ -105,7 +114,6 @@ class Filler:
             f"{self._next}.text" if compiled.text is not None else None,
             metered,
             compiled.fuel,
-            {"subject": compiled.subject, "html": compiled.html, "text": compiled.text},
         )
         engine.add_template(held.subject, compiled.subject)
         if held.html is not None:
@@ -132,7 +140,6 @@ class _Names(msgspec.Struct, frozen=True):
     text: str | None
     metered: bool
     fuel: int
-    sources: dict[str, str | None]
 
 
 def engine(finalizer: Any = None) -> minijinja.Environment:
@@ -140,11 +147,12 @@ def engine(finalizer: Any = None) -> minijinja.Environment:
     made = minijinja.Environment(
         undefined_behavior="strict",
         fuel=100_000,
-        debug=False,
+        debug=True,  # costs nothing until a fill fails, and then names what was not given
         pycompat=False,
         keep_trailing_newline=True,
         auto_escape_callback=_escaping,
         filters=filters.OURS,
+        globals={"range": filters.range_},
         **({"finalizer": finalizer} if finalizer is not None else {}),
     )
     for name in filters.REFUSED_FUNCTIONS:
@@ -205,28 +213,27 @@ def _bounded(part: str, value: str) -> str:
     return value.replace("\0", "") if "\0" in value else value
 
 
-def failure(part: str, error: Exception, held: _Names) -> RenderFailed:
-    """In words, for the tenant; the engine's own for the log."""
+def failure(part: str, error: Exception) -> RenderFailed:
+    """In words. The engine's own text is not used: it quotes the variables' values."""
     if not isinstance(error, minijinja.TemplateError):
-        return RenderFailed(f"{part}: {str(error)[:300]}", detail=repr(error)[:500])
+        return RenderFailed(f"{part}: {str(error)[:300]}", detail=type(error).__name__)
     where = f"{part}, line {error.line}" if error.line else part
-    detail = str(error)[:500]
     if error.kind == "OutOfFuel":
-        return RenderFailed(f"{where}: the template takes too many steps", detail=detail)
+        return RenderFailed(f"{where}: the template takes too many steps", detail=error.kind)
     if error.kind == "UndefinedError":
-        name = _named(error, held.sources[part])
+        found = _UNDEFINED.match(error.detail or "") or _UNDEFINED.match(_spanned(error))
+        name = found[1] if found else "a variable"
         pointer = f"/variables/{name.replace('.', '/')}" if _DOTTED.fullmatch(name) else "/variables"
         message = f"`{name}` is not given"
         return RenderFailed(
-            f"{where}: {message}", code="variable_missing", faults=(Fault(pointer, message),), detail=detail
+            f"{where}: {message}", code="variable_missing", faults=(Fault(pointer, message),), detail=error.kind
         )
-    reason = error.detail or error.message
-    return RenderFailed(f"{where}: {reason[:300]}", detail=detail)
+    return RenderFailed(f"{where}: {(error.detail or error.kind)[:300]}", detail=error.kind)
 
 
-def _named(error: minijinja.TemplateError, source: str | None) -> str:
-    """The expression that gave nothing."""
-    span = error.range
+def _spanned(error: minijinja.TemplateError) -> str:
+    """The expression that gave nothing, as the engine would quote it."""
+    source, span = error.template_source, error.range
     if not source or not span:
-        return "a variable"
-    return source.encode()[span[0] : span[1]].decode(errors="replace")[:100]
+        return ""
+    return f"`{source.encode()[span[0] : span[1]].decode(errors='replace')[:100]}`"

@@ -15,6 +15,7 @@ import msgspec
 MAX_VALUE = 1 << 20
 """Characters of text that one filter may give."""
 _MAX_COLUMNS = 1_000
+_MAX_RANGE = 10_000
 _WIDE = re.compile(r"%[^a-zA-Z%]*(?:\d{3,}|\*)")
 _DIRECTIVE = re.compile(r"%(?!-?[aAbBcdeHIjmMpSuUwWxXyYZz%])")
 _HTML = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "'": "\\u0027"}
@@ -69,7 +70,7 @@ def format_(pattern: str, *values: Any, **named: Any) -> str:
 def tojson(value: Any, indent: int | None = None) -> str:
     """JSON that may stand in a `<script>`: `<`, `>`, `&` and `'` are escaped. Not for an
     attribute in double quotes."""
-    text = msgspec.json.encode(value).decode()
+    text = msgspec.json.encode(value, enc_hook=str).decode()
     if indent:
         text = msgspec.json.format(text, indent=max(0, min(int(indent), 8)))
     for char, escaped in _HTML.items():
@@ -139,6 +140,13 @@ def _bound(size: int) -> int:
     if size > MAX_VALUE:
         raise ValueError(f"a value grows over {MAX_VALUE} characters")
     return size
+
+
+def range_(*bounds: int) -> list[int]:
+    numbers = range(*bounds)
+    if len(numbers) > _MAX_RANGE:
+        raise ValueError(f"a range has at most {_MAX_RANGE} numbers")
+    return list(numbers)
 
 
 OURS: Mapping[str, Any] = {

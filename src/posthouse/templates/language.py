@@ -3,7 +3,7 @@
 The language is minijinja's (Jinja2's syntax) less what only makes sense with several files or
 lets values grow without bound: `if`, `for`, `set`, `with`, `raw`, `break`, `continue`;
 expressions with the filters in `FILTERS`, the tests in `TESTS` and the functions `range` and
-`dict`. Refused: `include`, `import`, `extends`, `block`, `macro`, `call`, `filter`,
+`dict`. RefusedError: `include`, `import`, `extends`, `block`, `macro`, `call`, `filter`,
 `autoescape`, recursive loops, `namespace`, methods of values.
 
 A value lives on only through `set` and `with`, and those carry nothing from one turn of a
@@ -32,6 +32,13 @@ FILTERS = frozenset(
     "rejectattr replace reverse round safe select selectattr slice sort split string striptags sum title tojson "
     "trim truncate unique upper urlencode wordwrap zip".split()
 )
+LIGHT_FILTERS = frozenset(
+    "abs capitalize count d date default e escape filesizeformat first float format int last length lower num "
+    "pluralize replace round safe string title tojson trim truncate upper urlencode".split()
+)
+"""Their cost is bounded by the value's size, and small."""
+CONDITION_FILTERS = frozenset("abs count d default first float int last length lower trim upper".split())
+"""In a loop's condition, which is worked out for each item without the meter."""
 TESTS = frozenset(
     "boolean defined divisibleby endingwith eq equalto escaped even false filter float ge greaterthan gt in "
     "integer iterable le lessthan lower lt mapping ne none number odd safe sameas sequence startingwith string "
@@ -80,7 +87,7 @@ class Segment:
     """Of an expression or a statement; positions within `source`."""
 
 
-class Refused(ValueError):
+class RefusedError(ValueError):
     """The source says what a template may not: the line and why."""
 
     def __init__(self, line: int, message: str) -> None:
@@ -92,7 +99,7 @@ class Refused(ValueError):
 def scan(source: str) -> list[Segment]:
     """
     :param source: syntactically right, as the engine sees it.
-    :raises Refused: too many pieces, or one that does not end.
+    :raises RefusedError: too many pieces, or one that does not end.
     """
     segments: list[Segment] = []
     at, line = 0, 1
@@ -109,7 +116,7 @@ def scan(source: str) -> list[Segment]:
         at = start + len(segment.source)
         line += segment.source.count("\n")
         if len(segments) > MAX_SEGMENTS:
-            raise Refused(line, f"has more than {MAX_SEGMENTS} expressions and statements")
+            raise RefusedError(line, f"has more than {MAX_SEGMENTS} expressions and statements")
     return segments
 
 
@@ -117,12 +124,12 @@ def _segment(source: str, start: int, line: int) -> Segment:
     if source.startswith("{#", start):
         end = source.find("#}", start + 2)
         if end < 0:
-            raise Refused(line, "a comment does not end")
+            raise RefusedError(line, "a comment does not end")
         return Segment(Kind.COMMENT, source[start : end + 2], line)
     if _RAW.match(source, start):
         closed = _END_RAW.search(source, start)
         if closed is None:
-            raise Refused(line, "a raw block does not end")
+            raise RefusedError(line, "a raw block does not end")
         return Segment(Kind.RAW, source[start : closed.end()], line)
     opener = source[start : start + 2]
     tokens, end = _tokens(source, start, _END[opener], line)
@@ -147,25 +154,35 @@ def _tokens(source: str, start: int, ending: re.Pattern[str], line: int) -> tupl
         if found.lastgroup == "op":
             depth += (value in "([{") - (value in ")]}")
         if len(tokens) > MAX_TOKENS:
-            raise Refused(line, f"an expression has more than {MAX_TOKENS} parts")
-    raise Refused(line, "an expression or a statement does not end")
+            raise RefusedError(line, f"an expression has more than {MAX_TOKENS} parts")
+    raise RefusedError(line, "an expression or a statement does not end")
 
 
 def check(segments: list[Segment]) -> None:
-    """:raises Refused:"""
+    """:raises RefusedError:"""
     growth = _Growth()
     branches = 0
     for segment in segments:
         if segment.kind is Kind.STATEMENT:
             word = segment.tokens[0].value if segment.tokens else ""
             if word not in STATEMENTS:
-                raise Refused(segment.line, f"`{word[:40]}` cannot be used in a template")
+                raise RefusedError(segment.line, f"`{word[:40]}` cannot be used in a template")
             branches += word == "elif"
+            if word == "for":
+                _check_condition(segment)
         if segment.tokens:
             _check_names(segment)
         growth.add(segment)
     if branches > MAX_BRANCHES:
-        raise Refused(segments[-1].line, f"has more than {MAX_BRANCHES} `elif`")
+        raise RefusedError(segments[-1].line, f"has more than {MAX_BRANCHES} `elif`")
+
+
+def _check_condition(segment: Segment) -> None:
+    tokens = segment.tokens
+    start = next((n for n, token in enumerate(tokens) if token.value == "if"), len(tokens))
+    used = filters_of(tokens[start:]) - CONDITION_FILTERS
+    if used:
+        raise RefusedError(segment.line, f"the filter `{min(used)[:40]}` cannot be used in a loop's condition")
 
 
 def _check_names(segment: Segment) -> None:
@@ -180,14 +197,14 @@ def _check_name(line: int, name: str, following: str, before: str, last: str) ->
     """`last` is the token before the name, `before` the one before that."""
     if last == "|":
         if name not in FILTERS:
-            raise Refused(line, f"there is no filter `{name[:40]}`")
+            raise RefusedError(line, f"there is no filter `{name[:40]}`")
     elif last == "is" or (last == "not" and before == "is"):
         if name not in TESTS and name != "not":
-            raise Refused(line, f"there is no test `{name[:40]}`")
+            raise RefusedError(line, f"there is no test `{name[:40]}`")
     elif name == "recursive":
-        raise Refused(line, "a loop cannot be recursive")
+        raise RefusedError(line, "a loop cannot be recursive")
     elif following == "(" and name not in FUNCTIONS and name not in _WORDS and not (last == "." and before == "loop"):
-        raise Refused(line, f"there is no function `{name[:40]}`; values have no methods, use filters (`x|upper`)")
+        raise RefusedError(line, f"there is no function `{name[:40]}`; values have no methods, use filters (`x|upper`)")
 
 
 def _pairs(tokens: tuple[Token, ...]) -> Iterator[tuple[Token, str]]:
@@ -205,6 +222,10 @@ def names(tokens: tuple[Token, ...]) -> list[str]:
             found.append(token.value)
         last = token.value
     return found
+
+
+def filters_of(tokens: tuple[Token, ...]) -> set[str]:
+    return {token.value for n, token in enumerate(tokens) if n and tokens[n - 1].value == "|"}
 
 
 class _Growth:
@@ -230,7 +251,7 @@ class _Growth:
 
     def _bounded(self, line: int, size: int) -> int:
         if size > MAX_GROWTH:
-            raise Refused(line, "builds a value out of too many others")
+            raise RefusedError(line, "builds a value out of too many others")
         return max(size, 1)
 
 

@@ -15,6 +15,7 @@ from enum import Enum, auto
 
 from posthouse.templates.language import Kind, Segment, safe_products
 
+_MARKUP = re.compile(r"<(?=/?[a-zA-Z]|[!?])")
 _TAG_NAME = re.compile(r"</?([a-zA-Z][^\s/>]*)")
 _ATTRIBUTE = re.compile(r"""[\s/]*([^\s/>=]+)(?:\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s>"']*)))?""")
 _TAG_CHARS = re.compile(r"""[>"'=]|[^\s>"'=]+""")
@@ -93,9 +94,9 @@ def pieces(text: str) -> Iterator[Piece]:
 
 
 def _next(text: str, at: int) -> Piece:
-    if text[at] != "<":
-        end = text.find("<", at)
-        return Piece(Part.TEXT, text[at : end if end >= 0 else len(text)])
+    opened = _MARKUP.search(text, at)
+    if opened is None or opened.start() > at:
+        return Piece(Part.TEXT, text[at : opened.start() if opened else len(text)])
     if text.startswith("<!--", at):
         # `<!-->` and `<!--->` are whole comments.
         end = text.find("-->", at + 2)
@@ -104,8 +105,7 @@ def _next(text: str, at: int) -> Piece:
         end = text.find(">", at)
         return Piece(Part.COMMENT, text[at : end + 1 if end >= 0 else len(text)])
     named = _TAG_NAME.match(text, at)
-    if named is None:
-        return Piece(Part.TEXT, "<")
+    assert named is not None
     end = _tag_end(text, named.end())
     part = Part.CLOSE if text.startswith("</", at) else Part.OPEN
     return Piece(part, text[at:end], named[1].lower())

@@ -121,7 +121,7 @@ class _Writer:
         self._break(name)
 
     def _break(self, name: str) -> None:
-        if name in _PARAGRAPH and not (name in {"ul", "ol"} and len(self._lists) > 1):
+        if name in _PARAGRAPH and not (name in {"ul", "ol"} and self._lists):
             self._breaks = max(self._breaks, 2)
         elif name in _LINE or name in {"ul", "ol"}:
             self._breaks = max(self._breaks, 1)

@@ -61,7 +61,7 @@ class Templates:
         async def work(tx: Tx) -> TemplateDetail:
             if not await store.insert(tx, template):
                 raise errors.Conflict(f"There is a template {name} already", code="template_exists")
-            await store.insert_version(tx, Key(template.id, 1), subject, html, text, now)
+            await store.insert_version(tx, Key(template.id, 1), (subject, html, text), now)
             return await _detail(tx, template)
 
         detail = await self._records.write(work)
@@ -91,7 +91,7 @@ class Templates:
             template = await store.next_version(tx, tenant_id, name, publish, now)
             if template is None:
                 raise _no_template(name)
-            await store.insert_version(tx, Key(template.id, template.latest_version), subject, html, text, now)
+            await store.insert_version(tx, Key(template.id, template.latest_version), (subject, html, text), now)
             return template
 
         template = await self._records.write(work)

@@ -26,15 +26,14 @@ async def insert(tx: Tx, template: Template) -> bool:
     return touched == 1
 
 
-async def insert_version(tx: Tx, key: Key, subject: str, html: str | None, text: str | None, now: int) -> None:
+async def insert_version(tx: Tx, key: Key, sources: tuple[str, str | None, str | None], now: int) -> None:
+    """:param sources: subject, html, text."""
     await tx.run(
         "INSERT INTO template_version (template_id, version, subject, html, text, created_at) "
         "VALUES ($1, $2, $3, $4, $5, $6)",
         key.template_id,
         key.version,
-        subject,
-        html,
-        text,
+        *sources,
         now,
     )
 

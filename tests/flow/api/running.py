@@ -102,7 +102,7 @@ class Running:
         self.operator = self.client(self.operator_key)
         self._server = build_server(build_app(self.services, self._options), stop_seconds=2)
         serving = asyncio.create_task(self._server.serve(sockets=[listener]))
-        while not self._server.started:  # noqa: ASYNC110 uvicorn has no event for it
+        while not self._server.started:
             await asyncio.sleep(0.01)
         self._ready.set()
         await serving

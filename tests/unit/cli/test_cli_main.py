@@ -104,7 +104,14 @@ class TestServe:
         assert app.settings[0].roles == ("api", "send")
         assert app.settings[0].http.port == 0
         assert "http://127.0.0.1:1" in ran.err
+        assert app.settings[0].routes == ()
         assert not (data / "serve.json").exists()
+
+    @pytest.mark.usefixtures("data")
+    def test_everything_can_go_to_a_sink(self, run: Run, app: StubApp) -> None:
+        assert run("serve", "--sink", "127.0.0.1:2525").code == 0
+        (route,) = app.settings[0].routes
+        assert (route.kind, route.domains, route.hosts) == ("static", ("*",), ("127.0.0.1:2525",))
 
     @pytest.mark.usefixtures("empty")
     def test_needs_init(self, run: Run) -> None:
@@ -204,6 +211,28 @@ class TestConnect:
         ran = run("key", "list", "--url", "http://127.0.0.1:9")
         assert ran.code == 1
         assert "posthouse serve" in ran.err
+
+    async def test_a_server_that_is_just_starting_is_waited_for(
+        self, data: Path, app: StubApp, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        app.failure = Misconfigured("The database is in use.", code="database_in_use")
+        answers = iter([None, None, "http://127.0.0.1:9"])
+
+        async def later(settings: object) -> str | None:
+            return next(answers)
+
+        monkeypatch.setattr(client_module, "serving", later)
+        async with connect(load(environ={}).settings, NOWHERE, app=app) as client:
+            assert client.where == "http://127.0.0.1:9"
+
+    def test_a_server_that_never_answers_is_said_so(
+        self, run: Run, data: Path, app: StubApp, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        app.failure = Misconfigured("The database is in use.", code="database_in_use")
+        monkeypatch.setattr(client_module, "_START_LIMIT", 0.2)
+        ran = run("key", "list")
+        assert ran.code == 1
+        assert "does not answer" in ran.err
 
     async def test_a_damaged_serve_file_is_ignored(self, data: Path, app: StubApp) -> None:
         for text in ("", "[]", '{"url": 3}', '{"url": "http://["}'):

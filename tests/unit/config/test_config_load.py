@@ -100,6 +100,8 @@ def test_an_unknown_setting_with_nothing_near_points_to_the_list(tmp_path: Path)
         ("records.url", "mysql://h/d", "begins with sqlite: or postgresql:"),
         ("hostname", "a b", "fully qualified"),
         ("hostname", "a\r\nRSET", "fully qualified"),
+        ("hostname", 'a"b', "fully qualified"),
+        ("hostname", "", "fully qualified"),
         ("roles", "api,snd", "did you mean send?"),
         ("roles", [], "too few"),
         ("log.access", "maybe", "needs true or false"),

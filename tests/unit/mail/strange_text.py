@@ -5,10 +5,28 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 SAMPLES = (
-    "Привет, мир", "こんにちは世界、これは長い件名です", "مرحبا بالعالم", "שלום עולם", "नमस्ते दुनिया", "สวัสดีชาวโลก", "👩‍👩‍👧‍👦🏴󠁧󠁢󠁥󠁮󠁧󠁿", "e\u0301a\u0308",
-    "\u2066isolated\u2069", "=?utf-8?q?fake?=", "a =?x?b?y?= b", '"quoted" \\ (comment) <angle>', "From here", ".", "..", "--",
-    "x" * 998, "é" * 998, "  two  blanks  ", "a,b;c:d@e", "% ' * utf-8''x",
-)  # fmt: skip
+    "Привет, мир",
+    "こんにちは世界、これは長い件名です",
+    "مرحبا بالعالم",
+    "שלום עולם",
+    "नमस्ते दुनिया",
+    "สวัสดีชาวโลก",
+    "\U0001f469\u200d\U0001f469\u200d\U0001f467 \U0001f3f4\U000e0067\U000e0062\U000e007f",
+    "e\u0301a\u0308",
+    "\u2066isolated\u2069",
+    "=?utf-8?q?fake?=",
+    "a =?x?b?y?= b",
+    '"quoted" \\ (comment) <angle>',
+    "From here",
+    ".",
+    "..",
+    "--",
+    "x" * 998,
+    "é" * 998,
+    "  two  blanks  ",
+    "a,b;c:d@e",
+    "% ' * utf-8''x",
+)
 
 _ONE_LINE = st.characters(exclude_categories=("Cs", "Cc"), exclude_characters="\u2028\u2029\ufffe\uffff\ufdd0\ufeff")
 one_line = st.one_of(

@@ -151,8 +151,8 @@ def test_what_is_put_in_is_read_back(
         assert_same_text(text_of(message.get_body(("html",))), html, message.is_multipart())
     leaves = [part for part in message.walk() if not part.is_multipart()]
     attached = [part for part in leaves if part.get_content_disposition() == "attachment"]
-    assert [(p.get_filename() or "", p.get_payload(decode=True)) for p in attached] == [
-        (file.filename.strip(), file.content) for file in files
+    assert [(p["content-disposition"].params.get("filename", ""), p.get_payload(decode=True)) for p in attached] == [
+        (file.filename, file.content) for file in files
     ]
     assert [p.get_payload(decode=True) for p in leaves if p.get_content_disposition() == "inline"] == [
         file.content for file in inline

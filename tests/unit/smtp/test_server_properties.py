@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from server_script import ENVELOPE, Script, codes
@@ -42,7 +44,7 @@ streams = st.lists(st.sampled_from(FRAGMENTS) | st.binary(max_size=8), max_size=
 
 def cut(data: bytes, at: list[int]) -> list[bytes]:
     points = sorted({min(point, len(data)) for point in at} | {0, len(data)})
-    return [data[a:b] for a, b in zip(points, points[1:], strict=False)]
+    return [data[a:b] for a, b in itertools.pairwise(points)]
 
 
 @settings(max_examples=300, deadline=None)

@@ -76,7 +76,7 @@ def message_id(data: bytes) -> str:
     start = data.find(b"\nMessage-ID: ", 0, _HEADER)
     if start >= 0:
         end = data.find(b"\r\n", start)
-        blank = data.find(b"\r\n\r\n", 0, start)
+        blank = data.find(b"\r\n\r\n", 0, start + 1)
         if end >= 0 and blank < 0:
             return data[start + 13 : end].decode("utf-8", "replace").strip()
     header = data[: _blank(data)]

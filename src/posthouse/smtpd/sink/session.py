@@ -26,8 +26,9 @@ from posthouse.smtpd.sink.counts import code_of
 from posthouse.smtpd.sink.journal import Entry, message_id
 from posthouse.smtpd.sink.state import FAST_SIZE, State
 
-_DOMAIN = rb"[A-Za-z0-9][A-Za-z0-9-]{0,62}(?:\.[A-Za-z0-9][A-Za-z0-9-]{0,62}){1,2}"
-_LOCAL = rb"[A-Za-z0-9_=-]{1,20}(?:[.+][A-Za-z0-9_=-]{1,20}){0,2}"
+_LABEL = rb"[A-Za-z0-9][A-Za-z0-9-]{0,39}"
+_DOMAIN = rb"%s(?:\.%s){1,4}" % (_LABEL, _LABEL)
+_LOCAL = rb"(?=[^@]{1,64}@)[A-Za-z0-9_=-]+(?:[.+][A-Za-z0-9_=-]+){0,3}"
 _PLAIN = re.compile(
     rb"MAIL FROM:<((?:%s@%s)?)>(?: SIZE=[0-9]{1,7})?(?: BODY=(?:8BITMIME|7BIT))?\r\n"
     rb"RCPT TO:<((?!(?i:%s)[-+@])%s@%s)>\r\n"
@@ -37,6 +38,7 @@ _PLAIN = re.compile(
 
 _SENDER_RECIPIENT = b"250 2.1.0 Sender ok\r\n250 2.1.5 Recipient ok\r\n"
 _GO_AHEAD = _SENDER_RECIPIENT + b"354 End data with <CR><LF>.<CR><LF>\r\n"
+_END = b"\r\n.\r\n"
 _ACCEPTED = b"250 2.0.0 Ok\r\n"
 _ALL_ACCEPTED = _SENDER_RECIPIENT + _ACCEPTED
 _OK = Reply(250, "2.0.0", ("Ok",))
@@ -60,6 +62,7 @@ class Session(asyncio.Protocol):
         self._size = 0
         self._timer: asyncio.TimerHandle | None = None
         self._upgrade: asyncio.Task[None] | None = None
+        self._secure = False  # what comes now comes through TLS
         self._early: list[bytes] = []  # came through TLS before the upgrade was told
         self._tls: str | None = None
         self._peer = ""
@@ -93,8 +96,9 @@ class Session(asyncio.Protocol):
         elif self._idle and self._fast(data):
             return
         if self._upgrade is not None:
-            self._early.append(data)
-            return
+            if self._secure:
+                self._early.append(data)
+            return  # in the clear after STARTTLS: dropped
         self._core.receive(data)
         self._run()
 
@@ -136,7 +140,7 @@ class Session(asyncio.Protocol):
         if rest != int(octets):
             return False
         body = data[plain.end() :]
-        good = BodyCheck(FAST_SIZE).look(body)
+        good = not self._state.check or BodyCheck(FAST_SIZE).look(body)
         if good:
             self._accepted_fast(plain, body)
             self._transport.write(_ALL_ACCEPTED)
@@ -148,12 +152,14 @@ class Session(asyncio.Protocol):
         assert begun is not None
         assert plain is not None
         self._begun = None
-        dot = data.find(b"\r\n.")
-        if dot >= 0 and data.find(b"\r\n.\r\n", dot) == len(data) - 5 and data[0] != 0x2E:
-            body = data[:-3]
-            if dot < len(body) - 2:
+        state = self._state
+        dot = data.find(b"\r\n." if state.check or state.records else _END)
+        end = dot if dot < 0 or data.startswith(_END, dot) else data.find(_END, dot)
+        if end > 0 and end == len(data) - 5 and data[0] != 0x2E:
+            body = data[: end + 2]
+            if dot < end:
                 body = body.replace(b"\r\n.", b"\r\n")
-            if BodyCheck(FAST_SIZE).look(body):
+            if not state.check or BodyCheck(FAST_SIZE).look(body):
                 self._accepted_fast(plain, body)
                 self._transport.write(_ACCEPTED)
                 return True
@@ -166,6 +172,7 @@ class Session(asyncio.Protocol):
         state = self._state
         now = time.time()
         state.counts.accept(1, len(body), now)
+        self._core.forgive()
         if state.records:
             to = [plain[2].decode()]
             sender = plain[1].decode()
@@ -344,6 +351,7 @@ class Session(asyncio.Protocol):
         try:
             await asyncio.sleep(self._state.options.latency)  # the reply has to be out first
             context = self._state.context()
+            self._secure = True  # start_tls takes the transport over before it first waits
             transport = await loop.start_tls(self._transport, self, context, server_side=True, ssl_handshake_timeout=30)
         except (OSError, ssl.SSLError):  # the peer gave up or speaks no TLS
             self._transport.abort()

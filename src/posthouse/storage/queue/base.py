@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
 
+import msgspec
+
 from posthouse.storage.records.base import Tx
 
 
@@ -23,8 +25,7 @@ class Lane(IntEnum):
     BULK = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(msgspec.Struct, frozen=True, gc=False):
     """`due_at` is when it may run (µs), or, once claimed, when the lease ends."""
 
     stage: str
@@ -33,7 +34,7 @@ class Job:
     due_at: int
     id: str
     attempts: int = 0
-    """Claims so far: a job that kills its workers shows here."""
+    """Claims since it was last put back: a job that kills its workers shows here."""
     payload: str | None = None
 
 
@@ -82,8 +83,12 @@ class Queue(Protocol):
         """Forget these; how many were still held."""
         ...
 
+    async def withdraw(self, jobs: Sequence[Job], *, tx: Tx | None = None) -> int:
+        """Forget these if nobody holds them (`due_at` as they wait); how many that was."""
+        ...
+
     async def later(self, jobs: Sequence[tuple[Job, int]], *, tx: Tx | None = None) -> int:
-        """Put each back, due at the given time (µs)."""
+        """Put each back, due at the given time (µs); its claims count anew."""
         ...
 
     async def bury(self, jobs: Sequence[tuple[Job, str]], *, tx: Tx | None = None) -> int:

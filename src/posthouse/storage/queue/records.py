@@ -57,8 +57,12 @@ _DONE = f"""
     DELETE FROM job WHERE leased = 1 AND (stage, lane, tenant, due_at, id) IN (
         SELECT v.stage, v.lane, v.tenant, v.due_at, v.id FROM {{v({_KEY})}})"""  # noqa: S608 - a constant
 
+_WITHDRAW = f"""
+    DELETE FROM job WHERE leased = 0 AND (stage, lane, tenant, due_at, id) IN (
+        SELECT v.stage, v.lane, v.tenant, v.due_at, v.id FROM {{v({_KEY})}})"""  # noqa: S608 - a constant
+
 _LATER = f"""
-    UPDATE job SET due_at = v.next_at, leased = 0 FROM {{v({_KEY}, next_at int)}}
+    UPDATE job SET due_at = v.next_at, leased = 0, attempts = 0 FROM {{v({_KEY}, next_at int)}}
     WHERE {_SAME}"""  # noqa: S608 - a constant
 
 _HELD = f"""
@@ -176,6 +180,9 @@ class RecordsQueue:
 
     async def done(self, jobs: Sequence[Job], *, tx: Tx | None = None) -> int:
         return await self._each(_DONE, [_key(job) for job in jobs], tx=tx)
+
+    async def withdraw(self, jobs: Sequence[Job], *, tx: Tx | None = None) -> int:
+        return await self._each(_WITHDRAW, [_key(job) for job in jobs], tx=tx)
 
     async def later(self, jobs: Sequence[tuple[Job, int]], *, tx: Tx | None = None) -> int:
         return await self._each(_LATER, [(*_key(job), at) for job, at in jobs], tx=tx)

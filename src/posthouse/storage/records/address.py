@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from posthouse import errors
 
@@ -46,7 +46,7 @@ def parse(url: str) -> SqliteAddress | PostgresAddress:
     :raises Misconfigured: another scheme, or no path.
     """
     parts = urlsplit(url)
-    if parts.scheme in ("postgresql", "postgres"):
+    if parts.scheme in ("postgresql", "postgres") and _port_is_a_number(parts):
         return PostgresAddress("postgresql://" + url.split("://", 1)[1])
     if parts.scheme == "sqlite" and not parts.netloc and len(parts.path) > 1:
         return SqliteAddress(Path(os.path.abspath(unquote(parts.path[1:]))))  # noqa: PTH100 - touches no disk
@@ -54,3 +54,10 @@ def parse(url: str) -> SqliteAddress | PostgresAddress:
         "the records URL is sqlite:///relative/path, sqlite:////absolute/path or postgresql://user@host/database",
         code="records_url",
     )
+
+
+def _port_is_a_number(parts: SplitResult) -> bool:
+    try:
+        return parts.port is None or parts.port > 0
+    except ValueError:
+        return False

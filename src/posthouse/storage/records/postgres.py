@@ -112,10 +112,11 @@ def _touched(status: str) -> int:
 class PostgresRecords:
     """`base.Records` over a pool. Made by `open`."""
 
-    def __init__(self, pool: Any, *, timeout: float) -> None:
+    def __init__(self, pool: Any, *, timeout: float, read_only: bool) -> None:
         self.capabilities = Capabilities(engine="postgresql", exclusive=False, concurrent_writes=True)
         self._pool = pool
         self._timeout = timeout
+        self._read_only = read_only
 
     @classmethod
     async def open(
@@ -139,9 +140,10 @@ class PostgresRecords:
             "statement_timeout": f"{statement_timeout:.3f}s",
             "lock_timeout": f"{statement_timeout / 2:.3f}s",
             "idle_in_transaction_session_timeout": f"{2 * statement_timeout:.3f}s",
-            "default_transaction_read_only": "on" if read_only else "off",
             **_PLANS,
         }
+        if read_only:
+            settings["default_transaction_read_only"] = "on"
         try:
             pool = asyncpg.create_pool(
                 address.url,
@@ -158,7 +160,7 @@ class PostgresRecords:
             await pool
         except (ValueError, asyncpg.ClientConfigurationError) as error:
             raise errors.Misconfigured("the records URL cannot be understood", code="records_url") from error
-        return cls(pool, timeout=connect_timeout)
+        return cls(pool, timeout=connect_timeout, read_only=read_only)
 
     async def read(self, work: Work[T]) -> T:
         return await self._again(lambda: self._transaction(work, _BEGIN_READ))
@@ -168,7 +170,7 @@ class PostgresRecords:
         return await self._again(lambda: self._transaction(work, begin))
 
     async def ready(self) -> None:
-        await self.write(_assign_id, durable=False)
+        await self.write(_look if self._read_only else _assign_id, durable=False)
 
     async def close(self) -> None:
         """Waits for what runs, up to the time to connect; then connections are cut."""
@@ -235,9 +237,15 @@ async def _nothing_to_reset(_connection: Any) -> None:
     """The session's state is never changed, so the round trip that resets it is spared."""
 
 
+async def _look(tx: Tx) -> None:
+    await tx.row("SELECT 1")
+
+
 async def _assign_id(tx: Tx) -> None:
-    """Fails where writes would: on a standby, in read-only mode."""
-    await tx.row("SELECT pg_current_xact_id()::text")
+    """Fails where writes would: an id is assigned on no standby."""
+    row = await tx.row("SELECT pg_current_xact_id()::text, current_setting('transaction_read_only')")
+    if row is None or row[1] == "on":
+        raise errors.StorageUnavailable(detail="PostgreSQL: the server is read-only")
 
 
 async def _roll_back(connection: Any) -> None:

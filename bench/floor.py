@@ -1,0 +1,113 @@
+"""The floor: fill a compiled template, build, sign RSA-2048, send over pipelined SMTP to the
+sink. No API, no storage, no queue: what the same work costs with nothing else around it.
+
+Each process does all of it for its part of the messages; the number of processes that is
+fastest on this machine counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import multiprocessing
+import time
+from datetime import UTC, datetime
+from multiprocessing.connection import Connection
+
+import uvloop
+
+from bench import material
+from bench.report import Report, main
+from posthouse import ids
+from posthouse.mail.address import mailbox
+from posthouse.mail.build import Skeleton
+from posthouse.mailauth.dkim import Signer, generate_key, load_private_key, sign
+from posthouse.net.smtp import connect
+from posthouse.net.tls import TlsMode, TlsPolicy
+from posthouse.smtp.outcome import Envelope
+from posthouse.templates.compile import compile_version
+from posthouse.templates.fill import Filler
+
+CONNECTIONS = 16
+
+
+def _send_part(port: int, pem: bytes, start: float, numbers: range, cpu: Connection) -> None:
+    cpu.send(uvloop.run(_send(port, pem, start, numbers)))
+
+
+async def _send(port: int, pem: bytes, start: float, numbers: range) -> float:
+    """Seconds of CPU that the messages took."""
+    compiled = compile_version(material.SUBJECT, material.HTML, material.TEXT)
+    filler = Filler()
+    skeleton = Skeleton(from_=mailbox("shop@example.com", "The Shop"))
+    signers = [Signer("example.com", "bench", load_private_key(pem))]
+    todo = iter(numbers)
+
+    def render(number: int) -> tuple[str, bytes]:
+        filled = filler.fill(("bench", 1), compiled, material.variables(number))
+        address = f"user{number}@sink.example"
+        name = ids.new("msg")
+        now = int(time.time())
+        message = skeleton.fill(
+            to=(mailbox(address),),
+            subject=filled.subject,
+            date=datetime.fromtimestamp(now, UTC),
+            message_id=f"<{name}@example.com>",
+            text=filled.text,
+            html=filled.html,
+            seed=name,
+        )
+        return address, sign(message, signers, now) + message
+
+    async def serve() -> None:
+        connection = await connect(
+            "127.0.0.1", port, name="bench.example.com", ip="127.0.0.1", tls=TlsPolicy(TlsMode.NONE)
+        )
+        for number in todo:
+            address, data = render(number)
+            delivery = await connection.deliver(Envelope("shop@example.com", (address,)), data, canonical=True)
+            assert delivery.replies[0].ok, delivery
+        await connection.quit()
+
+    await asyncio.sleep(max(0.0, start - time.time()))
+    began = time.process_time()
+    await asyncio.gather(*(serve() for _ in range(CONNECTIONS)))
+    return time.process_time() - began
+
+
+def run(count: int, processes: int) -> tuple[float, float]:
+    """Messages a second, and µs of CPU a message without the sink's."""
+    pem, _ = generate_key("rsa-sha256")
+    with material.sink() as sink:
+        start = time.time() + 1.5
+        step = count // processes
+        pipes = [multiprocessing.Pipe(duplex=False) for _ in range(processes)]
+        parts = [
+            multiprocessing.get_context("spawn").Process(
+                target=_send_part, args=(sink.port, pem, start, range(n * step, (n + 1) * step), pipes[n][1])
+            )
+            for n in range(processes)
+        ]
+        for part in parts:
+            part.start()
+        last = sink.wait_for(step * processes, 120)
+        cpu = sum(pipe.recv() for pipe, _ in pipes)
+        for part in parts:
+            part.join(10)
+    return step * processes / (last - start), cpu / (step * processes) * 1e6
+
+
+def measure(arguments: argparse.Namespace) -> Report:
+    """Messages a second without Posthouse around them."""
+    runs = {n: run(arguments.messages, n) for n in (2, 3)}
+    best = max(runs, key=lambda n: runs[n])
+    figures: dict[str, float | str] = {f"per_second_{n}_processes": rate for n, (rate, _) in runs.items()}
+    return Report("floor", {"per_second": runs[best][0], "cpu_us": runs[best][1], "processes": best, **figures})
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--messages", type=int, default=30000)
+
+
+if __name__ == "__main__":
+    main(measure, _options)

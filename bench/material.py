@@ -1,0 +1,120 @@
+"""What all the benchmarks send, and to whom: one 8 KB personalised message, one sink."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+SUBJECT = "Your order {{ order }} is on its way, {{ name }}"
+_PARAGRAPH = (
+    '<p style="margin:0 0 12px;color:#333333">Dear {{ name }}, the parcel with order {{ order }} left our house at '
+    "{{ time }} and will be with you soon. You can follow it, change the day or send it to a neighbour.</p>\n"
+)
+_ROW = '<tr><td style="padding:4px 8px">A thing that you ordered</td><td>1</td><td>{{ price }}</td></tr>\n'
+HTML = (
+    "<!DOCTYPE html>\n<html><head><title>Your order</title></head><body>\n"
+    + _PARAGRAPH * 12
+    + "<table>\n" + _ROW * 24 + "</table>\n"
+    + "<p><a href=\"https://shop.example/orders/{{ order }}\">See the order</a></p>\n</body></html>\n"
+)  # fmt: skip
+TEXT = "Dear {{ name }},\n\n" + "Your order {{ order }} left our house at {{ time }} and will be with you soon.\n" * 16
+
+
+def variables(number: int) -> dict[str, str]:
+    return {"name": f"Customer {number}", "order": f"A-{number:08d}", "time": "12:30", "price": "19.90"}
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+@dataclass
+class SinkProcess:
+    port: int
+    stats_port: int
+    process: subprocess.Popen[bytes]
+
+    def counts(self) -> dict[str, float]:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.stats_port}/", timeout=10) as answer:
+            return dict(json.loads(answer.read()))
+
+    def reset(self) -> None:
+        urllib.request.urlopen(
+            urllib.request.Request(f"http://127.0.0.1:{self.stats_port}/reset", method="POST"), timeout=10
+        ).read()
+
+    def wait_for(self, count: int, timeout: float) -> float:
+        """Seconds since 1970 of the last message, once `count` were accepted.
+
+        :raises TimeoutError:"""
+        end = time.monotonic() + timeout
+        while time.monotonic() < end:
+            counts = self.counts()
+            if counts["accepted"] >= count:
+                return float(counts["last_at"])
+            time.sleep(0.1)
+        raise TimeoutError(f"the sink has {self.counts()['accepted']} of {count} messages after {timeout} s")
+
+
+@contextmanager
+def sink(*flags: str) -> Generator[SinkProcess, None, None]:
+    """`posthouse sink` in a process of its own, without TLS: encryption is not what is measured."""
+    port, stats = free_port(), free_port()
+    command = [
+        sys.executable,
+        "-m",
+        "posthouse",
+        "sink",
+        "--port",
+        str(port),
+        "--stats-port",
+        str(stats),
+        "--no-tls",
+        *flags,
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment())
+    try:
+        found = SinkProcess(port, stats, process)
+        for _ in range(200):
+            try:
+                found.counts()
+                break
+            except OSError:
+                time.sleep(0.05)
+        yield found
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def environment() -> dict[str, str]:
+    source = str(Path(__file__).resolve().parent.parent / "src")
+    return {**os.environ, "PYTHONPATH": source}
+
+
+def received(pipe: Connection, seconds: float = 300.0) -> Any:
+    """What another process sends.
+
+    :raises TimeoutError: it does not."""
+    if not pipe.poll(seconds):
+        raise TimeoutError(f"a process of the benchmark said nothing for {seconds:g} s")
+    return pipe.recv()
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process with its ended children."""
+    parts = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(int(parts[i]) for i in (11, 12)) / os.sysconf("SC_CLK_TCK")

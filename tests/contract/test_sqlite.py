@@ -1,0 +1,229 @@
+"""SQLite's own: group commit, the lock, files, and what goes wrong with disks."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import sqlite3
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from posthouse import errors
+from posthouse.storage.records.address import SqliteAddress
+from posthouse.storage.records.base import Row, Tx
+from posthouse.storage.records.factory import open_records
+from posthouse.storage.records.sqlite import SqliteRecords
+from tests.contract import processes
+
+
+def path_of(url: str) -> Path:
+    return Path(url.removeprefix("sqlite:///"))
+
+
+async def opened(url: str, **options: Any) -> SqliteRecords:
+    return await SqliteRecords.open(SqliteAddress(path_of(url)), **options)
+
+
+def add(day: int, tenant: str = "a") -> Any:
+    async def work(tx: Tx) -> int:
+        return await tx.run("INSERT INTO usage (tenant_id, day, messages) VALUES ($1, $2, 1)", tenant, day)
+
+    return work
+
+
+async def count(records: SqliteRecords) -> int:
+    async def work(tx: Tx) -> Row | None:
+        return await tx.row("SELECT count(*) FROM usage")
+
+    row = await records.read(work)
+    assert row is not None
+    return row[0]
+
+
+@contextmanager
+def file_size_limit(size: int) -> Iterator[None]:
+    """No file of this process may grow past `size` bytes: a full disk, as a program sees it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+async def test_concurrent_writes_share_commits(sqlite_url: str) -> None:
+    records = await opened(sqlite_url)
+    await asyncio.gather(*(records.write(add(day)) for day in range(1000)))
+    assert await count(records) == 1000
+    assert records.commits <= 20  # 256 a group, and a first one that is alone
+    await records.close()
+
+
+async def test_an_error_costs_its_group_one_commit_at_most(sqlite_url: str) -> None:
+    records = await opened(sqlite_url)
+    await records.write(add(5))
+    answers = await asyncio.gather(*(records.write(add(day)) for day in range(200)), return_exceptions=True)
+    assert [i for i, answer in enumerate(answers) if isinstance(answer, errors.Conflict)] == [5]
+    assert await count(records) == 200
+    assert records.commits <= 6
+    await records.close()
+
+
+async def test_a_work_may_await_only_its_transaction(sqlite_url: str) -> None:
+    records = await opened(sqlite_url)
+
+    async def work(tx: Tx) -> None:
+        await tx.run("INSERT INTO usage (tenant_id, day, messages) VALUES ('a', 1, 1)")
+        await asyncio.sleep(0)
+
+    with pytest.raises(RuntimeError, match="only its transaction"):
+        await records.write(work)
+    assert await count(records) == 0
+    await records.close()
+
+
+async def test_one_exclusive_owner_at_a_time(sqlite_url: str) -> None:
+    first = await opened(sqlite_url, exclusive=True)
+    assert first.capabilities.exclusive
+    with pytest.raises(errors.Misconfigured, match="another posthouse serve") as raised:
+        await opened(sqlite_url, exclusive=True)
+    assert raised.value.code == "database_in_use"
+    beside = await open_records(sqlite_url, read_only=True)
+    assert not beside.capabilities.exclusive
+    await beside.ready()
+    await beside.close()
+    await first.close()
+    second = await opened(sqlite_url, exclusive=True)
+    await second.close()
+
+
+async def test_nobody_else_may_read_the_files(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'new' / 'p.db'}"
+    records = await opened(url, exclusive=True)
+
+    async def work(tx: Tx) -> None:
+        await tx.run("CREATE TABLE t (a int)")
+
+    await records.write(work)
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o700
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "new").iterdir()}
+    assert set(modes) == {"p.db", "p.db-wal", "p.db-shm", "p.db.lock"}
+    assert set(modes.values()) == {0o600}
+    await records.close()
+
+
+async def test_a_path_that_cannot_be_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(errors.Misconfigured, match="cannot be opened"):
+        await opened(f"sqlite:///{tmp_path / 'file' / 'p.db'}")
+
+
+async def test_a_locked_database_is_unavailable_until_it_is_free(sqlite_url: str) -> None:
+    records = await opened(sqlite_url, busy_timeout=0.1)
+    other = sqlite3.connect(path_of(sqlite_url), isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    answers = await asyncio.gather(*(records.write(add(day)) for day in range(10)), return_exceptions=True)
+    assert all(isinstance(answer, errors.StorageUnavailable) for answer in answers)
+    assert "locked" in str(answers[0].detail)  # type: ignore[union-attr]
+    with pytest.raises(errors.StorageUnavailable):
+        await records.ready()
+    assert await count(records) == 0  # reads go on
+    other.execute("ROLLBACK")
+    other.close()
+    await records.write(add(1))
+    assert await count(records) == 1
+    await records.close()
+
+
+async def test_a_full_disk_is_unavailable_until_there_is_room(sqlite_url: str) -> None:
+    records = await opened(sqlite_url)
+    await records.write(add(0))
+    wal = Path(f"{path_of(sqlite_url)}-wal")
+    with file_size_limit(wal.stat().st_size):
+        answers = await asyncio.gather(
+            *(records.write(add(day, "x" * 5000)) for day in range(50)), return_exceptions=True
+        )
+        assert all(isinstance(answer, errors.StorageUnavailable) for answer in answers)
+        with pytest.raises(errors.StorageUnavailable):
+            await records.ready()
+        assert await count(records) == 1
+    await records.ready()
+    await records.write(add(1))
+    assert await count(records) == 2
+    await records.close()
+    again = await opened(sqlite_url)
+    assert await count(again) == 2
+    await again.close()
+
+
+async def test_a_full_database_is_unavailable(sqlite_url: str) -> None:
+    records = await opened(sqlite_url)
+
+    async def shrink(tx: Tx) -> None:
+        await tx.row("PRAGMA max_page_count = 1")  # SQLite makes it the present size
+
+    await records.write(shrink)
+    with pytest.raises(errors.StorageUnavailable) as raised:
+        await asyncio.gather(*(records.write(add(day, "x" * 3000)) for day in range(20)))
+    assert "full" in raised.value.detail
+    await records.close()
+
+
+async def test_a_corrupt_page_is_unavailable(sqlite_url: str) -> None:
+    records = await opened(sqlite_url)
+    await asyncio.gather(*(records.write(add(day, "x" * 500)) for day in range(100)))
+
+    async def work(tx: Tx) -> Row | None:
+        return await tx.row("SELECT rootpage FROM sqlite_schema WHERE name = 'usage'")
+
+    root = await records.read(work)
+    assert root is not None
+    await records.close()
+    with path_of(sqlite_url).open("r+b") as file:
+        file.seek(4096 * (root[0] - 1))
+        file.write(b"\xa5" * 4096)
+    records = await opened(sqlite_url)
+    for attempt in (count(records), records.write(add(1))):
+        with pytest.raises(errors.StorageUnavailable) as raised:
+            await attempt
+        assert "corrupt" in raised.value.detail
+    await records.close()
+
+
+async def test_a_file_that_is_no_database_is_unavailable(tmp_path: Path) -> None:
+    path = tmp_path / "p.db"
+    path.write_bytes(b"This is a letter, not a database.\n" * 1000)
+    with pytest.raises(errors.StorageUnavailable) as raised:
+        await opened(f"sqlite:///{path}")
+    assert "not a database" in raised.value.detail
+
+
+async def test_too_many_waiting_writes_are_refused(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("posthouse.storage.records.sqlite.WAITING_AT_MOST", 100)
+    records = await opened(sqlite_url)
+    answers = await asyncio.gather(*(records.write(add(day)) for day in range(1000)), return_exceptions=True)
+    refused = [answer for answer in answers if isinstance(answer, errors.StorageUnavailable)]
+    assert refused
+    assert await count(records) == 1000 - len(refused)
+    await records.close()
+
+
+@pytest.mark.parametrize("lines", [1, 40, 700])
+async def test_what_a_killed_process_acknowledged_is_there(sqlite_url: str, lines: int) -> None:
+    acknowledged = await asyncio.to_thread(processes.kill_after, processes.start("write", sqlite_url), lines)
+    assert len(acknowledged) >= lines
+    records = await opened(sqlite_url, exclusive=True)
+
+    async def work(tx: Tx) -> tuple[list[Row], list[Row]]:
+        days = "SELECT day FROM usage WHERE tenant_id = $1 ORDER BY day"
+        return await tx.rows(days, "a"), await tx.rows(days, "b")
+
+    a, b = await records.read(work)
+    assert a == b  # all of a work or nothing
+    assert {int(line) for line in acknowledged} <= {day for (day,) in a}
+    await records.close()
