@@ -21,10 +21,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-<<<<<<< HEAD
 from msgspec.structs import replace
-=======
->>>>>>> storage
 
 from posthouse.clock import SECOND
 from posthouse.storage.queue.base import Job
