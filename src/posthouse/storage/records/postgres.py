@@ -199,7 +199,7 @@ class PostgresRecords:
             await _roll_back(connection)
             raise _translate(error, connection) from error
         except BaseException:
-            connection.terminate()  # canceled in mid-statement: what it is doing is unknown
+            _end(connection)  # canceled in mid-statement: what it is doing is unknown
             raise
         finally:
             await self._release(connection)
@@ -218,8 +218,8 @@ class PostgresRecords:
                 await connection.execute(begin)
             except BaseException as error:
                 state = str(getattr(error, "sqlstate", None) or "")
-                lost = isinstance(error, Exception) and (connection.is_closed() or state[:2] in ("08", "57"))
-                connection.terminate()
+                lost = isinstance(error, Exception) and (_is_gone(connection) or state[:2] in ("08", "57"))
+                _end(connection)
                 await self._release(connection)
                 if not lost:
                     raise (_translate(error, connection) if isinstance(error, Exception) else error) from error
@@ -249,11 +249,25 @@ async def _assign_id(tx: Tx) -> None:
 
 
 async def _roll_back(connection: Any) -> None:
-    if connection.is_closed():
+    if _is_gone(connection):
         return
     try:
         await connection.execute("ROLLBACK")
     except Exception:
+        _end(connection)
+
+
+def _is_gone(connection: Any) -> bool:
+    """A connection that its peer ended is taken from its proxy at once; then every method of
+    the proxy, this one too, raises."""
+    try:
+        return bool(connection.is_closed())
+    except asyncpg.InterfaceError:
+        return True
+
+
+def _end(connection: Any) -> None:
+    with contextlib.suppress(asyncpg.InterfaceError):
         connection.terminate()
 
 
@@ -273,7 +287,7 @@ def _translate(error: Exception, connection: Any) -> Exception:
     away = (
         state[:2] in _UNAVAILABLE_CLASSES
         or state in _UNAVAILABLE
-        or (connection is not None and connection.is_closed())
+        or (connection is not None and _is_gone(connection))
         or (connection is None and isinstance(error, asyncpg.InterfaceError))
         or isinstance(error, OSError | TimeoutError | ConnectionError)
     )
