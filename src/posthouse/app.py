@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequ
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlencode
 
 import structlog
 import uvicorn
@@ -240,6 +241,7 @@ async def _open(settings: Settings, stack: AsyncExitStack) -> _Parts:
         settings.records.url,
         exclusive=True,
         connections=settings.records.pool_size,
+        statement_timeout=settings.records.statement_timeout,
     )
     stack.push_async_callback(records.close)
     blob_options = _blob_options(settings)
@@ -367,6 +369,8 @@ def _retry(settings: Settings) -> RetryPolicy:
 def _blob_options(settings: Settings) -> dict[str, str]:
     given = settings.blobs
     options = {"url": str(given.url)}
+    if given.endpoint is not None:
+        options["url"] += "?" + urlencode({"endpoint": str(given.endpoint), "region": given.region})
     if given.access_key is not None:
         options["access_key"] = given.access_key.get_secret_value()
     if given.secret_key is not None:
