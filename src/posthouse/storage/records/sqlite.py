@@ -5,6 +5,10 @@ takes all that wait (up to `GROUP_AT_MOST`), runs them one after the other in on
 transaction, commits once, then answers all. A work that fails must not hurt its group; a
 savepoint around each would cost every work two statements, so the group runs without, and
 only when one fails is it rolled back and run again, then with savepoints.
+
+Moving the log into the database file takes an fsync of that file, which no writer should
+wait for. A thread beside the writer does it, and the writer then moves only what came in
+meanwhile, so that the log can begin anew.
 """
 
 from __future__ import annotations
@@ -24,12 +28,14 @@ from typing import Any, TypeVar
 from posthouse import errors
 from posthouse.storage.records.address import SqliteAddress
 from posthouse.storage.records.base import Capabilities, Tx, Work
-from posthouse.storage.records.sqlite_engine import Engine, Setup, drive
+from posthouse.storage.records.sqlite_engine import Engine, Setup, drive, log_pages
 
 T = TypeVar("T")
 
 GROUP_AT_MOST = 256
 WAITING_AT_MOST = 20_000
+_CHECKPOINT_SECONDS = 0.1
+"""Between looks at the log's length."""
 _CAREFUL_GROUPS = 64
 """After a failed work, so many groups run with savepoints: failures come in bursts."""
 
@@ -118,10 +124,38 @@ class _Reader(_Worker):
                 engine.rollback()
 
 
+class _Checkpointer(_Worker):
+    """Empties the log while the writer goes on writing, then has it move the rest."""
+
+    def __init__(self, setup: Setup, writer: _Writer) -> None:
+        super().__init__("records-checkpointer", SimpleQueue(), lambda: Engine(setup, writer=True))
+        self._setup = setup
+        self._writer = writer
+
+    def end(self) -> None:
+        self._waiting.put(None)
+        _join(self)
+
+    def _serve(self, engine: Engine) -> None:
+        while not self._ended():
+            if log_pages(self._setup.path) < self._setup.checkpoint_pages:
+                continue
+            with contextlib.suppress(errors.StorageUnavailable):  # the next write will say so
+                engine.checkpoint()
+            self._writer.checkpoint_due = True
+
+    def _ended(self) -> bool:
+        try:
+            return self._waiting.get(timeout=_CHECKPOINT_SECONDS) is None
+        except Empty:
+            return False
+
+
 class _Writer(_Worker):
     """`commits` counts transactions, for metrics and tests."""
 
     commits = 0
+    checkpoint_due = False
     _careful = 0
 
     def _serve(self, engine: Engine) -> None:
@@ -129,6 +163,10 @@ class _Writer(_Worker):
         while more:
             group, more = self._next_group()
             group = [request for request in group if not request.future.cancelled()]
+            if self.checkpoint_due:
+                self.checkpoint_due = False
+                with contextlib.suppress(errors.StorageUnavailable):
+                    engine.checkpoint()
             if group:
                 self._commit(engine, group)
                 _answer(group)
@@ -197,9 +235,18 @@ class _Writer(_Worker):
 class SqliteRecords:
     """`base.Records` over one file. Made by `open`."""
 
-    def __init__(self, *, writer: _Writer | None, readers: list[_Reader], queues: _Queues, lock: int | None) -> None:
+    def __init__(
+        self,
+        *,
+        writer: _Writer | None,
+        checkpointer: _Checkpointer | None,
+        readers: list[_Reader],
+        queues: _Queues,
+        lock: int | None,
+    ) -> None:
         self.capabilities = Capabilities(engine="sqlite", exclusive=lock is not None, concurrent_writes=False)
         self._writer = writer
+        self._checkpointer = checkpointer
         self._readers = readers
         self._queues = queues
         self._lock = lock
@@ -226,16 +273,17 @@ class SqliteRecords:
         lock = await asyncio.to_thread(_prepare, address, exclusive=exclusive, read_only=read_only)
         setup = Setup(address.path, busy_timeout, checkpoint_pages)
         queues = _Queues(SimpleQueue(), SimpleQueue())
-        writer = None
+        writer = checkpointer = None
         if not read_only:
             writer = _Writer("records-writer", queues.writes, lambda: Engine(setup, writer=True))
+            checkpointer = _Checkpointer(setup, writer)
         pool = [
             _Reader(f"records-reader-{i}", queues.reads, lambda: Engine(setup, writer=False)) for i in range(readers)
         ]
-        records = cls(writer=writer, readers=pool, queues=queues, lock=lock)
+        records = cls(writer=writer, checkpointer=checkpointer, readers=pool, queues=queues, lock=lock)
         try:
             # The writer first: it turns the log on, which readers need.
-            for worker in [*([writer] if writer else []), *pool]:
+            for worker in filter(None, [writer, checkpointer, *pool]):
                 worker.start()
                 await asyncio.wrap_future(worker.opened)
         except BaseException:
@@ -285,6 +333,8 @@ class SqliteRecords:
             self._queues.reads.put(None)
         for reader in self._readers:
             _join(reader)
+        if self._checkpointer is not None:
+            self._checkpointer.end()
         if self._writer is not None:
             self._queues.writes.put(None)
             _join(self._writer)

@@ -9,6 +9,7 @@ many rows is read as one JSON text from then on (`sql.aggregated`).
 from __future__ import annotations
 
 import sqlite3
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,9 @@ T = TypeVar("T")
 
 _AGGREGATE_FROM = 8
 """Rows from which one JSON text is cheaper than a step for each."""
+
+_BACKSTOP = 16
+"""A log so many times as long as it should be is moved by the commit that finds it so."""
 
 _ENGINE_TROUBLE = {
     sqlite3.SQLITE_BUSY: "the database is locked by another process",
@@ -62,7 +66,7 @@ class Setup:
     busy_timeout: float
     """Seconds to wait for another process's lock."""
     checkpoint_pages: int
-    """Pages in the log after which a commit moves them into the database file."""
+    """Pages in the log after which they are moved into the database file."""
     cache_bytes: int = 64 * 1024 * 1024
     journal_limit: int = 256 * 1024 * 1024
     """Bytes to which the log is cut after it grew past them."""
@@ -110,6 +114,10 @@ class Engine:
 
     def close(self) -> None:
         self._connection.close()
+
+    def checkpoint(self) -> None:
+        """Move what the log holds into the database file, as far as readers allow."""
+        self.control("PRAGMA wal_checkpoint(PASSIVE)")
 
     def query(self, sql: str, params: Sequence[Value]) -> list[Row]:
         statement = sqltext.plain(sql)
@@ -195,6 +203,16 @@ class SqliteTx:
         return self._engine.run_spread(sql, rows, params)
 
 
+def log_pages(path: Path) -> int:
+    """Pages in the log of the database at `path`: `mxFrame` of the WAL index, the 32 bits
+    at offset 16 (sqlite.org/walformat.html §2.1). 0 when there is no log."""
+    try:
+        with Path(f"{path}-shm").open("rb", buffering=0) as index:
+            return int.from_bytes(index.read(20)[16:], sys.byteorder)
+    except OSError:
+        return 0
+
+
 def drive(work: Work[T], tx: SqliteTx) -> T:
     """Run the work to its end in this thread.
 
@@ -242,7 +260,7 @@ def _pragmas(setup: Setup, *, writer: bool) -> list[str]:
         "journal_mode=WAL",
         *shared,
         "synchronous=FULL",
-        f"wal_autocheckpoint={setup.checkpoint_pages}",
+        f"wal_autocheckpoint={setup.checkpoint_pages * _BACKSTOP}",
         f"journal_size_limit={setup.journal_limit}",
         "secure_delete=FAST",
     ]
