@@ -6,9 +6,10 @@ from posthouse import errors
 from posthouse.accounts.model import Scope
 from posthouse.api import cursors
 from posthouse.api.answers import created, listed, nothing, ok
+from posthouse.api.drafts import DomainDraft, PageQuery
 from posthouse.api.http import Body, Call, Query, Reply
 from posthouse.api.operations import Context, Operation
-from posthouse.api.views import DomainDraft, DomainView, Listed, PageQuery, RecordView, domain_view
+from posthouse.api.views import DomainView, Listed, RecordView, domain_view
 from posthouse.domains.model import Domain
 from posthouse.domains.name import normalise
 
