@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import httpx
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from posthouse.cli import demo_check, demo_report
@@ -129,44 +129,56 @@ def _send_all(out: Output, server: Server, sink: Sink, run: Run, kill: bool) -> 
     submitter = threading.Thread(target=_submit_all, args=(server, run, over), daemon=True)
     columns = (TextColumn("{task.description:<10}"), BarColumn(40), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=out.errors, disable=out.as_json) as progress:
-        accepted = progress.add_task("accepted", total=run.wanted)
-        delivered = progress.add_task("delivered", total=run.wanted)
         submitter.start()
         try:
-            _watch(progress, (accepted, delivered), server, sink, run, kill)
+            _watch(_Bars(progress, run.wanted), server, sink, run, kill_at=run.orders // 2 if kill else None)
         finally:
             over.set()
             submitter.join(10)
 
 
-def _watch(progress: Progress, bars: tuple[TaskID, TaskID], server: Server, sink: Sink, run: Run, kill: bool) -> None:
-    last, moved = (0, 0), time.monotonic()
-    while True:
-        now = len(run.ids), sink.accepted()
-        progress.update(bars[0], completed=min(now[0], run.wanted))
-        progress.update(bars[1], completed=min(now[1], run.wanted))
-        if kill and run.killed_after is None and now[1] >= run.wanted // 2:
-            _kill(progress, server, run, now[1])
-        if now != last:
-            last, moved = now, time.monotonic()
+class _Bars:
+    """Moved when something happened; knows how long nothing did."""
+
+    def __init__(self, progress: Progress, wanted: int) -> None:
+        self._progress = progress
+        self._bars = [progress.add_task(name, total=wanted) for name in ("accepted", "at the sink")]
+        self._last: tuple[int, ...] = ()
+        self._moved = time.monotonic()
+
+    def show(self, *counts: int) -> None:
+        """:raises Failed: nothing moves."""
+        if counts != self._last:
+            self._last, self._moved = counts, time.monotonic()
+            for bar, count in zip(self._bars, counts, strict=True):
+                self._progress.update(bar, completed=count)
+        elif time.monotonic() - self._moved > _PATIENCE:
+            raise Failed(f"nothing moved for {_PATIENCE:.0f} s: {counts[0]} accepted, {counts[1]} at the sink")
+
+    def say(self, text: str, style: str) -> None:
+        self._progress.console.print(Text(text, style=style))
+
+
+def _watch(bars: _Bars, server: Server, sink: Sink, run: Run, *, kill_at: int | None) -> None:
+    while not (run.submitted and _waiting(server) == 0):
+        accepted = sink.accepted()
+        bars.show(len(run.ids), accepted)
+        if kill_at is not None and run.killed_after is None and accepted >= kill_at:
+            _kill(bars, server, run, accepted)
         if run.failure is not None:
             raise Failed(str(run.failure))
-        if time.monotonic() - moved > _PATIENCE:
-            raise Failed(f"nothing moved for {_PATIENCE:.0f} s: {now[0]} accepted, {now[1]} at the sink")
-        if run.submitted and _waiting(server) == 0:
-            return
         time.sleep(0.1)
+    bars.show(len(run.ids), sink.accepted())
 
 
-def _kill(progress: Progress, server: Server, run: Run, at: int) -> None:
-    run.killed_after = at
+def _kill(bars: _Bars, server: Server, run: Run, accepted: int) -> None:
+    run.killed_after = accepted
     down = time.monotonic()
     server.kill()
-    progress.console.print(Text(f"kill -9 after {at:,} deliveries; starting it again …", style="bold red"))
+    bars.say(f"kill -9 after {accepted:,} deliveries; starting it again …", "bold red")
     server.start()
     run.down_seconds = time.monotonic() - down
-    text = f"it is back after {run.down_seconds:.1f} s and goes on where it stood"
-    progress.console.print(Text(text, style="bold green"))
+    bars.say(f"it is back after {run.down_seconds:.1f} s and goes on where it stood", "bold green")
 
 
 def _waiting(server: Server) -> int:

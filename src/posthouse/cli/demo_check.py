@@ -91,8 +91,8 @@ def tally(accepted: Iterable[str], messages: Sequence[Mapping[str, Any]], log: S
 
 
 def _id_of(message_id: str) -> str:
-    """`<msg_…@domain>` → `msg_…`"""
-    return message_id.strip("<> ").partition("@")[0]
+    """`<0197…@domain>` → `msg_0197…`"""
+    return "msg_" + message_id.strip("<> ").partition("@")[0]
 
 
 def _between(start: str, end: str) -> float:
