@@ -223,6 +223,10 @@ def _server(settings: Settings, services: Services, sock: socket.socket) -> tupl
         timeout_graceful_shutdown=int(settings.worker.drain_timeout),
         backlog=settings.http.backlog,
         server_header=False,
+        proxy_headers=False,
+        ws="none",
+        timeout_keep_alive=75,
+        limit_concurrency=10_000,
     )
     shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104
     return _Server(config), f"http://{shown}:{port}"

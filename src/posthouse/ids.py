@@ -15,7 +15,8 @@ _COUNTER_BITS = 12
 
 def new(prefix: str) -> str:
     """One identifier, `prefix_` and 32 hex digits (RFC 9562 §5.7)."""
-    return many(prefix, 1)[0]
+    tail = os.urandom(8).hex()
+    return f"{prefix}_{time.time_ns() // 1_000_000:012x}7000{_VARIANT[tail[0]]}{tail[1:]}"
 
 
 def many(prefix: str, count: int) -> list[str]:

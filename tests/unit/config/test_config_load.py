@@ -135,9 +135,7 @@ def test_a_file_that_is_no_text_or_too_large_is_refused(tmp_path: Path, content:
 
 
 def test_durations_and_sizes_are_read_with_units(tmp_path: Path) -> None:
-    toml = (
-        "[http]\nmax_body = '5 MiB'\n[retry]\nfirst = '90s'\ncap = '2 h'\n[dns]\ntimeout = 0.5"
-    )
+    toml = "[http]\nmax_body = '5 MiB'\n[retry]\nfirst = '90s'\ncap = '2 h'\n[dns]\ntimeout = 0.5"
     made = loaded(tmp_path, toml).settings
     assert (made.http.max_body, made.retry.first, made.retry.cap) == (5 * 2**20, 90, 7200)
     assert made.dns.timeout == 0.5
