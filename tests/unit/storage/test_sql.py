@@ -63,7 +63,7 @@ def test_reads(text: str, answer: bool) -> None:
     ["SELECT 1", "SELECT * FROM {v(a int)}, {w(b int)}", "SELECT * FROM {v(a real)}", "SELECT * FROM {v(a)}"],
 )
 def test_each_needs_one_relation_of_known_types(text: str) -> None:
-    with pytest.raises(ValueError, match="relation|types"):
+    with pytest.raises(ValueError, match=r"relation|types"):
         sql.spread(text)
 
 
