@@ -151,7 +151,7 @@ async def running(settings: Settings) -> AsyncGenerator[Running, None]:
 
 
 async def _started(server: uvicorn.Server, task: asyncio.Task[None]) -> None:
-    while not server.started and not task.done():
+    while not server.started and not task.done():  # noqa: ASYNC110 - uvicorn sets a flag, no event
         await asyncio.sleep(0.01)
 
 
