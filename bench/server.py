@@ -77,14 +77,13 @@ def server(
             variables["POSTHOUSE_RECORDS__URL"] = records
         variables.update(settings or {})
         command = [sys.executable, "-m", "posthouse"]
-        subprocess.run(
-            [*command, "init", "--domain", "example.com"], cwd=directory, env=variables, check=True, capture_output=True
-        )
+        subprocess.run([*command, "init"], cwd=directory, env=variables, check=True, capture_output=True)
         process = subprocess.Popen([*command, "serve"], cwd=directory, env=variables, stdout=subprocess.DEVNULL)
         try:
             key = (directory / "data" / "operator.key").read_text().strip()
             found = Server(f"http://127.0.0.1:{port}", port, key, process, directory)
             _until_ready(found)
+            found.call("POST", "/v1/domains", {"name": "example.com", "algorithms": ["rsa-sha256"]})
             found.call(
                 "POST",
                 "/v1/templates",
