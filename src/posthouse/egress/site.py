@@ -1,8 +1,9 @@
 """One site: its ready parcels by lane, its connections, its health.
 
-Each connection belongs to a lane, has one message in flight, and starts the next only when
+Each connection works for a lane, has one message in flight, and starts the next only when
 the outcome of the last is durable: at a crash, what may be sent twice is the one transaction
-in flight on each connection.
+in flight on each connection. A connection without work in its lane goes over to a lane that
+has some, within that lane's ceiling.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ class Site:
         self._addresses = addresses
         self._clock = clock
         self._ready: tuple[deque[Parcel], ...] = tuple(deque() for _ in Lane)
-        self._idle: tuple[deque[asyncio.Future[None]], ...] = tuple(deque() for _ in Lane)
+        self._idle: tuple[deque[_Idle], ...] = tuple(deque() for _ in Lane)
         self._tasks: tuple[set[asyncio.Task[None]], ...] = tuple(set() for _ in Lane)
         self._opening = [0 for _ in Lane]
         self._failures = 0
@@ -121,9 +122,8 @@ class Site:
         self._closing = True
         for ready, idle in zip(self._ready, self._idle, strict=True):
             ready.clear()
-            for waiter in idle:
-                if not waiter.done():
-                    waiter.set_result(None)
+            for one in idle:
+                one.wake(None)
         tasks = [task for lane in self._tasks for task in lane]
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=timeout)
@@ -135,14 +135,37 @@ class Site:
     # Connections.
 
     def _wake_one(self, lane: int) -> bool:
-        """Whether an idle connection of the lane looks for work now."""
-        idle = self._idle[lane]
-        while idle:
-            waiter = idle.popleft()
-            if not waiter.done():
-                waiter.set_result(None)
-                return True
+        """Whether an idle connection looks for the lane's work now: its own, or one of another
+        lane that goes over. The newest first, so that those too many grow old and close."""
+        for owner in (lane, *(other for other in Lane if other != lane)):
+            idle = self._idle[owner]
+            while idle and (owner == lane or self._may_go_over(owner, lane)):
+                one = idle.pop()
+                if one.wake(lane):
+                    self._count_in(one.task, owner, lane)
+                    return True
         return False
+
+    def _may_go_over(self, owner: int, lane: int) -> bool:
+        """Whether a connection of `owner` may work for `lane`: the ceilings hold with it there."""
+        counts = [len(tasks) for tasks in self._tasks]
+        counts[owner] -= 1
+        counts[lane] += 1
+        return all(sum(counts[upper:]) <= self._ceilings[upper] for upper in range(lane + 1))
+
+    def _choose(self, lane: int) -> int | None:
+        """A lane above that the peer gives no connection; its own; then the most urgent other
+        that it may go over to."""
+        for above in range(lane):
+            if self._ready[above] and not self._tasks[above]:
+                return above
+        if self._ready[lane]:
+            return lane
+        return next((other for other in Lane if self._ready[other] and self._may_go_over(lane, other)), None)
+
+    def _count_in(self, task: asyncio.Task[None], owner: int, lane: int) -> None:
+        self._tasks[owner].discard(task)
+        self._tasks[lane].add(task)
 
     def _may_open(self, lane: int) -> bool:
         """A lane may open while it and every lane below it stay under each ceiling above."""
@@ -159,17 +182,21 @@ class Site:
 
     def _keep(self, task: asyncio.Task[None], lane: int) -> None:
         self._tasks[lane].add(task)
-        task.add_done_callback(lambda done: self._gone(lane, done))
+        task.add_done_callback(self._gone)
 
-    def _gone(self, lane: int, task: asyncio.Task[None]) -> None:
-        self._tasks[lane].discard(task)
+    def _gone(self, task: asyncio.Task[None]) -> None:
+        for tasks in self._tasks:
+            tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             asyncio.get_running_loop().call_exception_handler(
                 {"message": "a connection's task failed", "exception": error, "task": task}
             )
-        for waiting in Lane:
-            if self._ready[waiting] and not self._wake_one(waiting) and self._may_open(waiting):
-                self._spawn(waiting)
+        self._look_after_waiting()
+
+    def _look_after_waiting(self) -> None:
+        for lane in Lane:
+            if self._ready[lane] and not self._wake_one(lane) and self._may_open(lane):
+                self._spawn(lane)
 
     async def _serve(self, lane: int) -> None:
         """One connection from opening to QUIT."""
@@ -187,42 +214,48 @@ class Site:
 
     async def _deliver_all(self, connection: Connection, lane: int) -> None:
         for _ in range(MESSAGES_PER_CONNECTION):
-            parcel = self._take(lane) or await self._wait(connection, lane)
-            if parcel is None:
+            served = await self._lane_with_work(lane)
+            if served is None or not connection.reusable:
                 return
-            started = self._clock()
-            if parcel.deadline <= started:
-                await parcel.settle(parcel, Attempt(started, started, cause="too_late"))
-                continue
-            envelope = Envelope(
-                parcel.reverse_path, parcel.recipients, smtputf8=parcel.smtputf8, body_8bit=not parcel.data.isascii()
-            )
-            delivery = await connection.deliver(envelope, parcel.data, canonical=True)
-            self._settled += 1
-            await parcel.settle(parcel, Attempt(started, self._clock(), delivery=delivery))
+            lane = served
+            if not self._ready[lane]:
+                continue  # another connection was faster
+            await self._deliver(connection, self._ready[lane].popleft())
             if not connection.reusable:
                 return
 
-    def _take(self, lane: int) -> Parcel | None:
-        ready = self._ready[lane]
-        return ready.popleft() if ready else None
+    async def _deliver(self, connection: Connection, parcel: Parcel) -> None:
+        started = self._clock()
+        if parcel.deadline <= started:
+            await parcel.settle(parcel, Attempt(started, started, cause="too_late"))
+            return
+        envelope = Envelope(
+            parcel.reverse_path, parcel.recipients, smtputf8=parcel.smtputf8, body_8bit=not parcel.data.isascii()
+        )
+        delivery = await connection.deliver(envelope, parcel.data, canonical=True)
+        self._settled += 1
+        await parcel.settle(parcel, Attempt(started, self._clock(), delivery=delivery))
 
-    async def _wait(self, connection: Connection, lane: int) -> Parcel | None:
-        """The next parcel of the lane; None when there is none for the idle time, the site
-        closes, or the peer hangs up."""
+    async def _lane_with_work(self, lane: int) -> int | None:
+        """The lane to work for next, in which the connection is counted from now on; None when
+        there is nothing for the idle time, or the site closes."""
+        task = asyncio.current_task()
+        assert task is not None
+        found = self._choose(lane)
+        if found is not None:
+            self._count_in(task, lane, found)
+            return found
         if self._closing:
             return None
-        loop = asyncio.get_running_loop()
-        waiter: asyncio.Future[None] = loop.create_future()
-        self._idle[lane].append(waiter)
-        timer = loop.call_later(self._limits.idle, _wake, waiter)
+        idle = _Idle(asyncio.get_running_loop().create_future(), task)
+        self._idle[lane].append(idle)
+        timer = asyncio.get_running_loop().call_later(self._limits.idle, idle.wake, None)
         try:
-            await waiter
+            return await idle.woken
         finally:
             timer.cancel()
-            if waiter in self._idle[lane]:
-                self._idle[lane].remove(waiter)
-        return self._take(lane) if connection.reusable else None
+            if idle in self._idle[lane]:
+                self._idle[lane].remove(idle)
 
     async def _connect(self) -> Connection | None:
         """Hosts in order of preference, each host's addresses in turn; None when all fail.
@@ -247,6 +280,7 @@ class Site:
             self._suspend("; ".join(problems[-4:]) or "no host has an address")
         else:
             self._no_opening_before = self._clock() + _OPENING_PAUSE
+            asyncio.get_running_loop().call_later(_OPENING_PAUSE / SECOND, self._look_after_waiting)
         return None
 
     def _suspend(self, reason: str) -> None:
@@ -280,6 +314,18 @@ class Site:
         return self._rate
 
 
-def _wake(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)
+class _Idle:
+    """A connection that waits: `woken` resolves to the lane that has work, or None."""
+
+    __slots__ = ("task", "woken")
+
+    def __init__(self, woken: asyncio.Future[int | None], task: asyncio.Task[None]) -> None:
+        self.woken = woken
+        self.task = task
+
+    def wake(self, lane: int | None) -> bool:
+        """Whether it waited."""
+        if self.woken.done():
+            return False
+        self.woken.set_result(lane)
+        return True

@@ -13,6 +13,7 @@ import socket
 import struct
 from collections import OrderedDict
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -28,6 +29,8 @@ from posthouse.templates.model import Compiled
 
 LENGTH = struct.Struct(">I")
 _ATTACHMENT_CACHE = 64 * 1024 * 1024
+_KEYS = 1000
+"""Signing keys kept loaded."""
 
 
 class Setup(msgspec.Struct, frozen=True):
@@ -95,6 +98,12 @@ class Answer(msgspec.Struct, frozen=True, array_like=True):
     results: list[bytes | Failure]
 
 
+@lru_cache(maxsize=_KEYS)
+def _signer(one: SignWith) -> Signer:
+    """Loading an RSA key costs 35 ms, as much as a hundred signatures: once a key, not once a context."""
+    return Signer(one.domain, one.selector, load_private_key(one.private_pem))
+
+
 class _Ready:
     """A context made ready: parsed mailboxes, loaded keys, the headers laid out."""
 
@@ -107,7 +116,7 @@ class _Ready:
         self.skeleton = Skeleton(
             from_=_mailbox(context.from_), reply_to=_mailboxes(context.reply_to), extra=context.headers
         )
-        self.signers = [Signer(s.domain, s.selector, load_private_key(s.private_pem)) for s in context.signers]
+        self.signers = [_signer(one) for one in context.signers]
         self.domain = context.from_[1].rpartition("@")[2]
 
 

@@ -218,3 +218,46 @@ async def test_close_finishes_what_is_in_flight_and_drops_what_waits() -> None:
     await closing
     assert 1 <= len(book.attempts) <= 3
     assert one.connections == 0
+
+
+async def test_idle_connections_of_one_lane_work_for_another_within_its_ceiling() -> None:
+    """A burst in one lane left its connections idle, and the others waited until they closed."""
+    net, book = Net(), Book()
+    net.gate.set()
+    one = site(net, connections=10, idle=60)
+    for _ in range(60):
+        one.put(book.parcel(Lane.CRITICAL))
+    await book.wait_for(60)
+    assert len(net.opened) == 10
+    net.gate.clear()
+    net.most = 0
+    for _ in range(40):
+        one.put(book.parcel(Lane.BULK))
+    await asyncio.sleep(0.05)
+    assert net.in_flight == lane_ceilings(10)[Lane.BULK]
+    for _ in range(40):
+        one.put(book.parcel(Lane.TRANSACTIONAL))
+    await asyncio.sleep(0.05)
+    assert net.in_flight == lane_ceilings(10)[Lane.TRANSACTIONAL]
+    one.put(book.parcel(Lane.CRITICAL))
+    await asyncio.sleep(0.05)
+    assert net.in_flight == lane_ceilings(10)[Lane.TRANSACTIONAL] + 1
+    net.gate.set()
+    await book.wait_for(141)
+    assert len(net.opened) == 10
+    await one.close(1)
+
+
+async def test_an_urgent_parcel_goes_over_the_only_connection_that_a_peer_allows() -> None:
+    net, book = Net(refused_after=1), Book()
+    one = site(net, connections=10, idle=60)
+    for _ in range(20):
+        one.put(book.parcel(Lane.BULK))
+    await asyncio.sleep(0.02)
+    one.put(book.parcel(Lane.CRITICAL))
+    await asyncio.sleep(0.02)
+    net.gate.set()
+    await book.wait_for(21)
+    assert all(attempt.delivery is not None for _, attempt in book.attempts)
+    assert book.attempts[1][0].lane == Lane.CRITICAL
+    await one.close(1)
