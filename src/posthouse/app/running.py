@@ -142,9 +142,9 @@ def _listen(host: str, port: int, backlog: int) -> socket.socket:
             (host, port), backlog=backlog, family=socket.AF_INET6 if ":" in host else socket.AF_INET
         )
     except OSError as error:
+        why = os.strerror(error.errno or 0).lower()
         raise Misconfigured(
-            f"http.port: cannot listen on {host}:{port} ({os.strerror(error.errno or 0).lower()}); choose another with --port",
-            code="port_taken",
+            f"http.port: cannot listen on {host}:{port} ({why}); choose another with --port", code="port_taken"
         ) from error
 
 
