@@ -24,11 +24,11 @@ from posthouse.outbound import Outbound, Render, Send, Submit
 from posthouse.outbound.compose import Compose
 from posthouse.outbound.flow import Flow
 from posthouse.outbound.housekeeping import Housekeeping
-from posthouse.outbound.pool import RenderPool
 from posthouse.outbound.prepare import Prepare, Specs
-from posthouse.outbound.render_process import Setup
 from posthouse.outbound.settle import Outcome, Recorder
 from posthouse.outbound.submit import RENDER
+from posthouse.rendering.pool import RenderPool
+from posthouse.rendering.process import Setup
 from posthouse.seal import load_or_create
 from posthouse.storage.blobs.base import Blobs
 from posthouse.storage.blobs.factory import open_blobs
