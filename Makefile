@@ -36,7 +36,7 @@ check: develop ## Lint, format, types, import contract, generated docs, shell sy
 	$(BIN)/lint-imports
 	$(BIN)/pyright
 	$(BIN)/python scripts/reference.py --check
-	bash -n .ci/run scripts/*.sh
+	for script in .ci/run scripts/*.sh scripts/services/*.sh; do bash -n "$$script"; done
 
 format: develop ## Rewrite the sources as `check` wants them
 	$(BIN)/ruff check --fix .

@@ -105,5 +105,9 @@ def measure(arguments: argparse.Namespace) -> Report:
     return Report("floor", {"per_second": runs[best][0], "cpu_us": runs[best][1], "processes": best, **figures})
 
 
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--messages", type=int, default=30000)
+
+
 if __name__ == "__main__":
-    main(measure, lambda parser: parser.add_argument("--messages", type=int, default=30000))
+    main(measure, _options)

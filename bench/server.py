@@ -90,13 +90,7 @@ def home(
         variables = {**material.environment(), "POSTHOUSE_LOG__LEVEL": "warning", **(settings or {})}
         if records is not None:
             variables["POSTHOUSE_RECORDS__URL"] = stack.enter_context(database(records))
-        subprocess.run(
-            [*_POSTHOUSE, "init", "--domain", "example.com"],
-            cwd=directory,
-            env=variables,
-            check=True,
-            capture_output=True,
-        )
+        subprocess.run([*_POSTHOUSE, "init"], cwd=directory, env=variables, check=True, capture_output=True)
         yield Home(directory, variables)
 
 
@@ -126,13 +120,15 @@ def serving(home: Home, settings: Mapping[str, str] | None = None) -> Generator[
 def server(
     sink_port: int, *, records: str | None = None, settings: Mapping[str, str] | None = None
 ) -> Generator[Server, None, None]:
-    """A home, served, with the template that the batches use."""
+    """A home, served, set up."""
     with home(sink_port, records=records, settings=settings) as place, serving(place) as found:
-        make_template(found)
+        set_up(found)
         yield found
 
 
-def make_template(found: Server) -> None:
+def set_up(found: Server) -> None:
+    """The domain, with an RSA key only (the floor signs once too), and the batches' template."""
+    found.call("POST", "/v1/domains", {"name": "example.com", "algorithms": ["rsa-sha256"]})
     found.call(
         "POST",
         "/v1/templates",

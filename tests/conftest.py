@@ -20,6 +20,7 @@ import os
 import secrets
 import shutil
 import subprocess
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -51,6 +52,11 @@ S3_ACCESS_KEY, S3_SECRET_KEY, S3_BUCKET = "test", "testsecret", "test"
 SERVICES = {"postgres": {"postgres_server", "postgres_url"}, "s3": {"s3_server", "s3_blobs"}}
 
 
+def _port_of(directory: Path, name: str) -> str:
+    """The same each time for a checkout, another one for another checkout."""
+    return str(20_000 + zlib.crc32(f"{directory}/{name}".encode()) % 10_000)
+
+
 @dataclass
 class Service:
     """One of `scripts/services`, with a directory of its own."""
@@ -62,12 +68,17 @@ class Service:
     def call(self, verb: str, seconds: float = START_SECONDS) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             ["bash", str(SCRIPTS / f"{self.name}.sh"), verb],
-            env={**os.environ, "SERVICES_DIR": str(self.directory), **self.environment},
+            env={self._port: _port_of(self.directory, self.name), **os.environ, "SERVICES_DIR": str(self.directory)}
+            | self.environment,
             capture_output=True,
             text=True,
             timeout=seconds,
             check=False,
         )
+
+    @property
+    def _port(self) -> str:
+        return f"{self.name.upper()}_PORT"
 
     def start(self) -> str:
         """Its URL.

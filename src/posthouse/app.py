@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequ
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlencode
 
 import structlog
 import uvicorn
@@ -139,8 +140,7 @@ async def running(settings: Settings) -> AsyncGenerator[Running, None]:
             tasks.append(asyncio.create_task(parts.housekeeping.run(), name="schedule"))
         if server is not None:
             tasks.append(asyncio.create_task(server.serve(sockets=socks), name="api"))
-            while not server.started and not tasks[-1].done():
-                await asyncio.sleep(0.01)
+            await _started(server, tasks[-1])
         for task in tasks:
             task.add_done_callback(lambda done: _part_ended(run, done))
         stack.enter_context(_signals(run))
@@ -148,6 +148,11 @@ async def running(settings: Settings) -> AsyncGenerator[Running, None]:
             yield run
         finally:
             await _drain(parts, server, tasks, settings.worker.drain_timeout)
+
+
+async def _started(server: uvicorn.Server, task: asyncio.Task[None]) -> None:
+    while not server.started and not task.done():  # noqa: ASYNC110 - uvicorn sets a flag, no event
+        await asyncio.sleep(0.01)
 
 
 async def _drain(parts: _Parts, server: uvicorn.Server | None, tasks: list[asyncio.Task[None]], timeout: float) -> None:
@@ -240,6 +245,7 @@ async def _open(settings: Settings, stack: AsyncExitStack) -> _Parts:
         settings.records.url,
         exclusive=True,
         connections=settings.records.pool_size,
+        statement_timeout=settings.records.statement_timeout,
     )
     stack.push_async_callback(records.close)
     blob_options = _blob_options(settings)
@@ -252,14 +258,13 @@ async def _open(settings: Settings, stack: AsyncExitStack) -> _Parts:
     accounts = Accounts(records, clock, _limits(settings))
     streams = Streams(records, clock)
     templates = Templates(records, clock, cache_bytes=settings.render.cache)
-    resolver = Resolver(
-        _servers(settings.dns.servers), lifetime=settings.dns.timeout, capacity=settings.dns.cache_entries
-    )
+    servers = _servers(settings.dns.servers)
+    resolver = Resolver(servers, lifetime=settings.dns.timeout, capacity=settings.dns.cache_entries)
     domains = Domains(
         records,
         clock,
         seal=load_or_create(settings.secret_key_file),
-        resolver=resolver,
+        resolver=Resolver(servers, lifetime=settings.dns.timeout),  # its own: a check forgets what is cached
         sender=Sender(hostname=settings.hostname, spf=f"a:{settings.hostname}"),
         require_verified=settings.send.require_verified_domain,
     )
@@ -305,9 +310,7 @@ async def _open(settings: Settings, stack: AsyncExitStack) -> _Parts:
     prepare = Prepare(records, specs, suppressions, destinations, sites, recorder, retry, clock)
     render = Render(templates, domains, pool, clock)
     flow = Flow(prepare, render, Send(recorder, retry, clock))
-    compose = Compose(
-        records, blobs, templates, domains, require_verified=settings.send.require_verified_domain, clock=clock
-    )
+    compose = Compose(records, blobs, templates, domains, clock)
     messages = Outbound(
         records,
         queue,
@@ -332,7 +335,7 @@ async def _open(settings: Settings, stack: AsyncExitStack) -> _Parts:
         checks={"records": records.ready, "blobs": blobs.ready},
         clock=clock,
     )
-    housekeeping = Housekeeping(records, sites, clock)
+    housekeeping = Housekeeping(records, suppressions, sites, clock)
     return _Parts(services, accounts, worker, recorder, sites, pool, housekeeping)
 
 
@@ -370,6 +373,8 @@ def _retry(settings: Settings) -> RetryPolicy:
 def _blob_options(settings: Settings) -> dict[str, str]:
     given = settings.blobs
     options = {"url": str(given.url)}
+    if given.endpoint is not None:
+        options["url"] += "?" + urlencode({"endpoint": str(given.endpoint), "region": given.region})
     if given.access_key is not None:
         options["access_key"] = given.access_key.get_secret_value()
     if given.secret_key is not None:

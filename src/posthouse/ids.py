@@ -23,10 +23,11 @@ def many(prefix: str, count: int) -> list[str]:
     """`count` identifiers of one moment, ascending: the 12 bits after the version count up,
     and the millisecond moves on when they are used up."""
     stamp = time.time_ns() // 1_000_000
-    tail = os.urandom(8 * count).hex()
+    noise = os.urandom(8 * count).hex()
+    tails = [noise[at : at + 16] for at in range(0, 16 * count, 16)]
     return [
-        f"{prefix}_{stamp + (i >> _COUNTER_BITS):012x}7{i & 0xFFF:03x}{_VARIANT[tail[16 * i]]}{tail[16 * i + 1 : 16 * i + 16]}"
-        for i in range(count)
+        f"{prefix}_{stamp + (i >> _COUNTER_BITS):012x}7{i & 0xFFF:03x}{_VARIANT[tail[0]]}{tail[1:]}"
+        for i, tail in enumerate(tails)
     ]
 
 

@@ -162,7 +162,7 @@ class Worker:
     async def _run_batch(self, lane: Lane, jobs: list[Job]) -> None:
         try:
             await self._run(jobs)
-        except Exception as error:  # noqa: BLE001 - whatever it was, the leases bring the jobs back
+        except Exception as error:  # whatever it was, the leases bring the jobs back
             FAULTS.labels(self._stage, lane.name.lower()).inc()
             detail = error.detail if isinstance(error, Error) else repr(error)
             log.warning("stage_fault", stage=self._stage, jobs=len(jobs), error=type(error).__name__, detail=detail)

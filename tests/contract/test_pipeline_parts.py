@@ -27,7 +27,24 @@ async def submit(records: Records, queue: RecordsQueue, count: int) -> list[str]
     at = now()
     names = ids.many("msg", count)
     rows: list[ledger.NewMessage] = [
-        (name, 0, TENANT, "sub_1", "str_1", 1, f"u{n}@b.example", None, "queued", at, at, at + 3600 * SECOND, at, None, None, at)
+        (
+            name,
+            0,
+            TENANT,
+            "sub_1",
+            "str_1",
+            1,
+            f"u{n}@b.example",
+            None,
+            "queued",
+            at,
+            at,
+            at + 3600 * SECOND,
+            at,
+            None,
+            None,
+            at,
+        )
         for n, name in enumerate(names)
     ]
 
@@ -40,9 +57,7 @@ async def submit(records: Records, queue: RecordsQueue, count: int) -> list[str]
 
 
 def worker_of(queue: RecordsQueue, run, *, room: int = 100, lease: float = 60.0) -> Worker:
-    return Worker(
-        "render", queue, run, room=dict.fromkeys(Lane, room), batch=50, lease=lease, poll=0.05, clock=now
-    )
+    return Worker("render", queue, run, room=dict.fromkeys(Lane, room), batch=50, lease=lease, poll=0.05, clock=now)
 
 
 async def states(records: Records) -> list[str]:
@@ -149,9 +164,7 @@ async def test_a_lost_lease_writes_nothing_and_spares_the_others(records: Record
     async def run(jobs: Sequence[Job]) -> None: ...
 
     setting = Setting(records, queue, run)
-    written = await asyncio.gather(
-        *(setting.recorder.record(Entry(job, [delivered(dues[job.id])])) for job in jobs)
-    )
+    written = await asyncio.gather(*(setting.recorder.record(Entry(job, [delivered(dues[job.id])])) for job in jobs))
     assert written == [True, False, True]
     assert await states(records) == ["delivered", "queued", "delivered"]
 

@@ -55,7 +55,7 @@ async def test_no_row_is_none(records: Records) -> None:
 
 
 async def test_rows_are_tuples_of_what_was_stored(records: Records) -> None:
-    texts = ["", "ünïcödé ✉ 🏤", "it's \"quoted\"\n\t\\", "x" * 100_000, *(f"t{i}" for i in range(40))]
+    texts = ["", "ünïcödé ✉ 🏤", 'it\'s "quoted"\n\t\\', "x" * 100_000, *(f"t{i}" for i in range(40))]
     rows: list[Row] = [(text, i - 20, -(2**63) + i) for i, text in enumerate(texts)]
     await records.write(add_each(rows))
 

@@ -1,8 +1,8 @@
 """Programs that tests start as processes of their own, to kill them or to run two at once.
 
-    python -m tests.contract.workers write URL     rows in many concurrent writes; prints each acknowledged
-    python -m tests.contract.workers claim URL     jobs until there are none; prints each id it was given
-    python -m tests.contract.workers blobs DIR     blobs; prints each key acknowledged
+python -m tests.contract.workers write URL     rows in many concurrent writes; prints each acknowledged
+python -m tests.contract.workers claim URL     jobs until there are none; prints each id it was given
+python -m tests.contract.workers blobs DIR     blobs; prints each key acknowledged
 """
 
 from __future__ import annotations

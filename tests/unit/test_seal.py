@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import base64
-import os
 from pathlib import Path
 
 import pytest
@@ -80,4 +79,4 @@ def test_a_file_that_others_can_read_is_refused(tmp_path: Path) -> None:
         load(tmp_path / "absent")
     with pytest.raises(Misconfigured, match="cannot be made"):
         load_or_create(tmp_path / "absent" / "master.key")
-    assert os.listdir(tmp_path) == ["master.key"]
+    assert [one.name for one in tmp_path.iterdir()] == ["master.key"]

@@ -20,7 +20,6 @@ from prometheus_client import Counter, Histogram
 
 from posthouse import errors
 from posthouse.accounts.limits import RateLimiter, Standing
-from posthouse.accounts.model import Limits
 from posthouse.api import once, problems
 from posthouse.api.background import Background
 from posthouse.api.http import Call, ClientGone, Receive, Reply, Scope, Send, read_body, refuse_parameters
@@ -204,7 +203,3 @@ def _unexpected(error: Exception) -> errors.Error:
     wrapped = errors.Error(detail=f"{type(error).__name__}: {error}"[:1000])
     wrapped.__cause__ = error
     return wrapped
-
-
-def limits_of(limits: Limits) -> dict[str, int]:
-    return {"rate_per_second": limits.rate_per_second, "burst": limits.burst, "daily_quota": limits.daily_quota}

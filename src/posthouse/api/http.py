@@ -30,7 +30,7 @@ _MOST_PARAMETERS = 32
 _HASH_IN_THREAD = 1 << 20  # octets
 
 
-class ClientGone(Exception):  # noqa: N818 nothing went wrong on our side
+class ClientGone(Exception):
     """The client closed before its request was complete; nobody is there to answer."""
 
 

@@ -191,7 +191,7 @@ def _header_parameters(operation: Operation) -> list[JsonObject]:
             "in": "header",
             "required": False,
             "description": "The same key with the same body gets the first answer again, for 24 hours",
-            "schema": {"type": "string", "minLength": 1, "maxLength": 256, "pattern": "^[!-~]+$"},
+            "schema": {"type": "string", "minLength": 1, "maxLength": 256, "pattern": "^[!-~]([ -~]*[!-~])?$"},
         }
     ]
 

@@ -1,32 +1,21 @@
-"""The JSON bodies of everything but messages, in and out, as frozen types."""
+"""The JSON bodies that go out, of everything but messages, as frozen types, and how they are made."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
 from msgspec import Meta
 
-from posthouse.accounts.model import ApiKey, Scope, Stream, StreamKind, Tenant
-from posthouse.accounts.streams import LaneName
+from posthouse.accounts.model import ApiKey, Stream, Tenant
 from posthouse.clock import rfc3339
 from posthouse.domains.model import Domain
-from posthouse.outbound.model import LINE, Line, Moment
 from posthouse.storage.queue.base import Buried, Depth, Lane
 from posthouse.suppression.model import Suppression
 from posthouse.templates.model import Template, TemplateDetail, Version
 
 T = TypeVar("T")
-Count = Annotated[int, Meta(ge=0, le=10**9)]
-Limit = Annotated[int, Meta(ge=1, le=200, description="How many at most")]
-Cursor = Annotated[str, Meta(description="`next` of the page before")]
 Time = Annotated[str, Meta(description="RFC 3339, UTC", extra_json_schema={"format": "date-time"})]
-Name = Annotated[str, Meta(pattern=LINE, min_length=1, max_length=200)]
-Slug = Annotated[Line, Meta(description="Letters a-z, digits, `.`, `_` and `-`; at most 100")]
-
-
-class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    pass
 
 
 class Listed(msgspec.Struct, Generic[T], frozen=True):
@@ -34,23 +23,6 @@ class Listed(msgspec.Struct, Generic[T], frozen=True):
 
     data: list[T]
     next: str | None
-
-
-class PageQuery(Request, frozen=True, kw_only=True):
-    limit: Limit = 50
-    cursor: Cursor | None = None
-
-
-# Keys and tenants
-
-
-class KeyDraft(Request, frozen=True, kw_only=True):
-    """A new API key."""
-
-    name: Annotated[Name, Meta(description="For people")]
-    scopes: Annotated[list[Scope], Meta(min_length=1, max_length=20, description="What it may do")]
-    domain: Annotated[Line, Meta(description="The only domain that it may send from")] | None = None
-    expires_at: Annotated[Moment, Meta(description="From then on it is refused")] | None = None
 
 
 class KeyView(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -64,23 +36,6 @@ class KeyView(msgspec.Struct, frozen=True, omit_defaults=True):
     revoked_at: Time | None = None
     last_used_at: Time | None = None
     secret: Annotated[str, Meta(description="In the answer that creates it, and never again")] | None = None
-
-
-class TenantDraft(Request, frozen=True, kw_only=True):
-    name: Annotated[Name, Meta(description="Unique")]
-    rate_per_second: Annotated[Count, Meta(description="Messages; by default the installation's")] | None = None
-    burst: Annotated[Count, Meta(description="Messages at once")] | None = None
-    daily_quota: Annotated[Count, Meta(description="Messages a day (UTC); 0: no bound")] | None = None
-
-
-class TenantChange(Request, frozen=True, kw_only=True):
-    """What is left out stays."""
-
-    name: Name | None = None
-    rate_per_second: Count | None = None
-    burst: Count | None = None
-    daily_quota: Count | None = None
-    suspended: Annotated[bool, Meta(description="Suspended: all its keys are refused")] | None = None
 
 
 class TenantView(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -103,25 +58,6 @@ class MeView(msgspec.Struct, frozen=True, omit_defaults=True):
     domain: str | None = None
 
 
-# Streams
-
-
-class StreamDraft(Request, frozen=True, kw_only=True):
-    name: Slug
-    kind: StreamKind = "transactional"
-    lane: Annotated[LaneName, Meta(description="By default that of the kind")] | None = None
-    max_age: Annotated[int, Meta(ge=60, le=2_592_000, description="Seconds of trying")] | None = None
-    settings: dict[str, Any] = {}
-
-
-class StreamChange(Request, frozen=True, kw_only=True):
-    """What is left out stays."""
-
-    lane: LaneName | None = None
-    max_age: Annotated[int, Meta(ge=60, le=2_592_000)] | None = None
-    settings: dict[str, Any] | None = None
-
-
 class StreamView(msgspec.Struct, frozen=True):
     id: str
     name: str
@@ -130,33 +66,6 @@ class StreamView(msgspec.Struct, frozen=True):
     max_age: int
     settings: dict[str, Any]
     created_at: Time
-
-
-# Templates
-
-
-class VersionDraft(Request, frozen=True, kw_only=True):
-    subject: Annotated[str, Meta(max_length=1024, description="A template of one line")]
-    html: Annotated[str, Meta(description="A template; values are escaped")] | None = None
-    text: Annotated[str, Meta(description="A template; derived from the HTML when left out")] | None = None
-    publish: Annotated[bool, Meta(description="Use it from now on")] = False
-
-
-class TemplateDraft(Request, frozen=True, kw_only=True):
-    name: Slug
-    subject: Annotated[str, Meta(max_length=1024, description="A template of one line")]
-    html: Annotated[str, Meta(description="A template; values are escaped")] | None = None
-    text: Annotated[str, Meta(description="A template; derived from the HTML when left out")] | None = None
-    publish: Annotated[bool, Meta(description="Use version 1 from now on")] = True
-
-
-class PublishDraft(Request, frozen=True, kw_only=True):
-    version: Annotated[int, Meta(ge=1, le=2**31 - 1)]
-
-
-class PreviewDraft(Request, frozen=True, kw_only=True):
-    version: Annotated[int, Meta(ge=1, le=2**31 - 1, description="By default the one published")] | None = None
-    variables: dict[str, Any] = {}
 
 
 class PreviewView(msgspec.Struct, frozen=True):
@@ -193,13 +102,6 @@ class VersionView(msgspec.Struct, frozen=True):
     links: tuple[str, ...]
     warnings: tuple[str, ...]
     text_derived: bool
-
-
-# Domains
-
-
-class DomainDraft(Request, frozen=True, kw_only=True):
-    name: Annotated[str, Meta(pattern=LINE, min_length=1, max_length=253)]
 
 
 class CheckView(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -243,23 +145,6 @@ class DomainView(msgspec.Struct, frozen=True, omit_defaults=True):
     verified_at: Time | None = None
 
 
-# Suppressions
-
-
-class SuppressionDraft(Request, frozen=True, kw_only=True):
-    address: Annotated[str, Meta(pattern=LINE, max_length=320)]
-    reason: Literal["bounce", "complaint", "unsubscribe", "manual"] = "manual"
-    stream: Annotated[Line, Meta(description="Only this stream; every stream when left out")] | None = None
-    evidence: Annotated[str, Meta(max_length=4096, description="A note, a reply, a report's id")] | None = None
-    expires_at: Moment | None = None
-
-
-class SuppressionsDraft(Request, frozen=True, kw_only=True):
-    """Many at once: all are added or, when one is wrong, none."""
-
-    suppressions: Annotated[list[SuppressionDraft], Meta(min_length=1, max_length=10_000)]
-
-
 class SuppressionView(msgspec.Struct, frozen=True, omit_defaults=True):
     address: str
     reason: str
@@ -268,9 +153,6 @@ class SuppressionView(msgspec.Struct, frozen=True, omit_defaults=True):
     stream: str | None = None
     evidence: str | None = None
     expires_at: Time | None = None
-
-
-# Queue
 
 
 class DepthView(msgspec.Struct, frozen=True):
@@ -295,16 +177,6 @@ class BuriedView(msgspec.Struct, frozen=True):
 class QueueView(msgspec.Struct, frozen=True):
     depths: list[DepthView]
     buried: Annotated[list[BuriedView], Meta(description="The first 100")]
-
-
-class RetryDraft(Request, frozen=True, kw_only=True):
-    ids: Annotated[list[Line], Meta(max_length=1000, description="Buried jobs to run again")] = []
-    all: Annotated[bool, Meta(description="Every buried job")] = False
-
-
-class BuryDraft(Request, frozen=True, kw_only=True):
-    ids: Annotated[list[Line], Meta(min_length=1, max_length=1000)]
-    reason: Annotated[str, Meta(pattern=LINE, min_length=1, max_length=500)]
 
 
 class ChangedView(msgspec.Struct, frozen=True):

@@ -73,8 +73,8 @@ def load_app() -> App:
     return cast(App, import_module("posthouse.app"))
 
 
-class Problem(Exception):  # noqa: N818 - RFC 9457 calls it so
-    """The API refused: its RFC 9457 answer; `errors` are pairs of JSON pointer and message."""
+class Problem(Exception):
+    """The API refused, as RFC 9457 has it; `errors` are pairs of JSON pointer and message."""
 
     def __init__(
         self,

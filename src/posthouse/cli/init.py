@@ -48,7 +48,7 @@ async def command(
     settings = configuration.settings
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     if configuration.file is None:
-        _write(settings.data_dir / "posthouse.toml", _STARTER.format(hostname=_hostname_line(hostname)), mode=0o644)
+        _write(settings.data_dir / "posthouse.toml", _STARTER.format(hostname=_hostname_line(hostname)), mode=0o600)
     app = app_for_tests[0] if app_for_tests else load_app()
     fresh = await _operator(session, settings, app, tenant)
     async with connect(settings, session.environment, key=_own_key(settings), app=app) as client:

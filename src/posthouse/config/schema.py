@@ -18,6 +18,7 @@ from posthouse.config.units import Octets, Seconds, Unit
 Role = Literal["api", "render", "send", "schedule"]
 ROLES: tuple[Role, ...] = get_args(Role)
 Tls = Literal["opportunistic", "required", "none"]
+_HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,253}[A-Za-z0-9_])?|\[[A-Fa-f0-9.:IPv]{3,60}\]")
 _PASSWORD = re.compile(r"^([A-Za-z0-9+.-]*:/*[^:@/]*):.*@", re.DOTALL)
 Count = Annotated[int, Field(ge=1)]
 
@@ -58,8 +59,8 @@ Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 
 
 def _host_name(value: str) -> str:
-    # RFC 5321 §4.1.1.1: EHLO takes a domain or an address literal, never a space or CR LF.
-    if not value or len(value) > 255 or any(c.isspace() or not c.isprintable() for c in value):
+    # RFC 5321 §4.1.1.1: EHLO takes a domain (here in A-labels) or an address literal.
+    if _HOST.fullmatch(value) is None:
         raise ValueError('needs a fully qualified host name, such as "mail.example.com"')
     return value.lower()
 
@@ -121,20 +122,7 @@ class Render(Section):
     processes: Annotated[int, Field(ge=0, le=256)] = Field(
         default=0, description="Render processes; 0 chooses by the number of cores."
     )
-    time_limit: Seconds = Field(default=1.0, description="A template that runs longer fails its message.")
-    output_limit: Octets = Field(
-        default=2 * 2**20, description="A filled part (HTML or text) that is larger fails its message."
-    )
     cache: Octets = Field(default=64 * 2**20, description="Compiled templates kept in memory, in each process.")
-
-
-class LaneShares(Section):
-    """How workers and connections are divided when every lane is busy; idle shares are lent,
-    but never the last connection of a lane above."""
-
-    critical: Count = Field(default=3, description="Share of the lane `critical`, relative to the others.")
-    transactional: Count = Field(default=4, description="Share of the lane `transactional`.")
-    bulk: Count = Field(default=3, description="Share of the lane `bulk`.")
 
 
 class Send(Section):
@@ -152,9 +140,6 @@ class Send(Section):
         default="opportunistic",
         description="STARTTLS: `opportunistic` (if offered, unverified), `required` (verified, else deferred), `none`.",
     )
-    max_age: Seconds = Field(
-        default=72 * 3600.0, description="A message that is not delivered by then fails; a stream may set its own."
-    )
     private_addresses: bool = Field(
         default=False,
         description="Whether an MX may lie on a loopback or private address; static routes and relays always may.",
@@ -162,7 +147,6 @@ class Send(Section):
     require_verified_domain: bool = Field(
         default=False, description="Refuse senders whose domain's DNS records have not been seen yet."
     )
-    lane_shares: LaneShares = Field(default=LaneShares(), description="")
 
 
 class Retry(Section):

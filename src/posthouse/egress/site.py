@@ -231,7 +231,7 @@ class Site:
         for host, port in self.destination.hosts:
             try:
                 addresses = await self._addresses(self.destination, host)
-            except Exception as error:  # noqa: BLE001 - any resolver failure is this host's
+            except Exception as error:  # any resolver failure is this host's
                 problems.append(f"{host}: {error}")
                 continue
             for ip in addresses:

@@ -23,11 +23,10 @@ from posthouse.mail.address import Mailbox, mailbox, parse_mailbox
 from posthouse.mail.headers import custom
 from posthouse.outbound.model import AttachmentDraft, FanOutDraft, MessageDraft, Party, RecipientDraft, Shared
 from posthouse.outbound.spec import Named
+from posthouse.templates.fill import check_variables
 
 MAX_PART = 5_000_000
 """Characters, each of html and text."""
-MAX_VARIABLES = 64 * 1024
-"""Octets of one recipient's variables as JSON."""
 MAX_TAGS = 20
 MAX_METADATA = 50
 MAX_HEADERS = 50
@@ -344,9 +343,12 @@ def _first(items: Iterable[tuple[str, str]], count: int) -> list[tuple[str, str]
 def _variables(given: Mapping[str, Any], at: str, faults: _Faults) -> bytes:
     if not given:
         return b"{}"
+    try:
+        check_variables(given)
+    except Invalid as error:
+        faults.add(at, error.faults[0].message if error.faults else error.public)
+        return b"{}"
     encoded = _encode(given)
-    if len(encoded) > MAX_VARIABLES:
-        faults.add(at, f"Variables have at most {MAX_VARIABLES} octets as JSON.")
     if b"\\u0000" in encoded:
         faults.add(at, "Variables hold a NUL character.")
     return encoded

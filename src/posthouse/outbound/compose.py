@@ -10,6 +10,7 @@ import msgspec
 from posthouse import ids
 from posthouse.accounts.model import Caller
 from posthouse.clock import Clock
+from posthouse.domains.model import Domain
 from posthouse.domains.service import Domains
 from posthouse.errors import Error, Fault, Forbidden, Invalid
 from posthouse.outbound import ledger
@@ -41,15 +42,12 @@ class Compose:
         blobs: Blobs,
         templates: Templates,
         domains: Domains,
-        *,
-        require_verified: bool,
         clock: Clock,
     ) -> None:
         self._records = records
         self._blobs = blobs
         self._templates = templates
         self._domains = domains
-        self._require_verified = require_verified
         self._clock = clock
 
     async def __call__(self, caller: Caller, checked: Checked) -> Composed:
@@ -84,19 +82,11 @@ class Compose:
 
         return await self._records.read(work)
 
-    def _check_sender(self, caller: Caller, checked: Checked, senders: Mapping[str, object]) -> None:
+    def _check_sender(self, caller: Caller, checked: Checked, senders: Mapping[str, Domain]) -> None:
         domain = checked.from_[1].rpartition("@")[2]
         if caller.domain is not None and domain != caller.domain:
             raise Forbidden(f"This key may send from {caller.domain} only", code="key_domain")
-        known = senders.get(domain)
-        if known is None:
-            fault = Fault("/from", f"{domain} is not a domain of this tenant; add it with POST /v1/domains.")
-            raise Invalid("The sender's domain is not known", code="domain_not_found", faults=(fault,))
-        if self._require_verified and getattr(known, "verified_at", None) is None:
-            fault = Fault(
-                "/from", f"{domain} is not verified; publish its records and POST /v1/domains/{domain}/verify."
-            )
-            raise Invalid("The sender's domain is not verified", code="domain_not_verified", faults=(fault,))
+        self._domains.check_sender(senders, domain)
 
     async def _store(self, attachments: Sequence[Attachment]) -> tuple[AttachmentRef, ...]:
         if not attachments:

@@ -73,13 +73,14 @@ def _rendered(data: Data, spec: Spec) -> str:
 
 
 def _delivered(data: Data, spec: Spec) -> str:
-    return f"Delivered on attempt {data.get('attempt', 1)}: {_peer(data)} took it over with {_reply(data)}, {data.get('ms', 0)} ms."
+    attempt, took = data.get("attempt", 1), data.get("ms", 0)
+    return f"Delivered on attempt {attempt}: {_peer(data)} took it over with {_reply(data)}, {took} ms."
 
 
 def _bounced(data: Data, spec: Spec) -> str:
     cause = data.get("cause")
     if cause == "no_such_address":
-        return f"Bounced: {_peer(data)} says the address does not exist: {_reply(data)}. The address is suppressed from now on."
+        return f"Bounced: {_peer(data)} says the address does not exist: {_reply(data)}. It is suppressed from now on."
     if cause == "soft_bounce_limit":
         return f"Bounced: refused for now too often over too long, last by {_peer(data)} with {_reply(data)}."
     if cause == "too_old":
@@ -95,11 +96,13 @@ def _deferred(data: Data, spec: Spec) -> str:
     cause = data.get("cause")
     then = f" Next attempt at {rfc3339(data['next_at'])}." if data.get("next_at") else ""
     if cause == "site_unreachable":
-        return f"Not attempted: {data.get('site')} cannot be reached ({data.get('detail')}), so the whole site waits.{then}"
+        site, why = data.get("site"), data.get("detail")
+        return f"Not attempted: {site} cannot be reached ({why}), so the whole site waits.{then}"
     if cause == "unknown_outcome":
         return f"{_peer(data)} was lost after the whole message was sent and before its answer; it may have it.{then}"
     if cause == "connection_lost":
-        return f"The connection to {_peer(data)} was lost at {data.get('at')}: {data.get('detail', 'no reason given')}.{then}"
+        why = data.get("detail") or _reply(data)
+        return f"The connection to {_peer(data)} was lost at {data.get('at')}: {why}.{then}"
     if "host" in data:
         return f"Attempt {data.get('attempt')}: {_peer(data)} refused it for now with {_reply(data)}.{then}"
     return f"Not attempted: {data.get('detail') or _reply(data)} ({cause}).{then}"
@@ -107,7 +110,8 @@ def _deferred(data: Data, spec: Spec) -> str:
 
 def _suppressed(data: Data, spec: Spec) -> str:
     since = rfc3339(data["since"]) if "since" in data else "earlier"
-    return f"Not sent: the address is suppressed ({data.get('cause')}, by {data.get('source')}, since {since}, for {data.get('scope')})."
+    why = f"{data.get('cause')}, by {data.get('source')}, since {since}, for {data.get('scope')}"
+    return f"Not sent: the address is suppressed ({why})."
 
 
 def _canceled(data: Data, spec: Spec) -> str:
@@ -116,7 +120,8 @@ def _canceled(data: Data, spec: Spec) -> str:
 
 def _failed(data: Data, spec: Spec) -> str:
     if data.get("cause") == "too_old":
-        return f"Failed: it passed its greatest age ({_span(data.get('max_age_s', 0) * SECOND)}) before any server decided."
+        age = _span(data.get("max_age_s", 0) * SECOND)
+        return f"Failed: it passed its greatest age ({age}) before any server decided."
     return f"Failed: {data.get('detail') or data.get('cause')}."
 
 

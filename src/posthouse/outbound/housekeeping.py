@@ -11,16 +11,19 @@ from posthouse.clock import Clock
 from posthouse.egress.sites import Sites
 from posthouse.errors import Unavailable
 from posthouse.storage.records.base import Records, Tx
+from posthouse.suppression.service import Suppressions
 
 log = structlog.get_logger("housekeeping")
 
+_MOST_STEPS = 100
 EVERY = 60.0
 """Seconds."""
 
 
 class Housekeeping:
-    def __init__(self, records: Records, sites: Sites, clock: Clock) -> None:
+    def __init__(self, records: Records, suppressions: Suppressions, sites: Sites, clock: Clock) -> None:
         self._records = records
+        self._suppressions = suppressions
         self._sites = sites
         self._clock = clock
         self._stopping = asyncio.Event()
@@ -38,14 +41,15 @@ class Housekeeping:
         self._stopping.set()
 
     async def round(self) -> None:
-        """Idle sites and answers older than a day are forgotten, in bounded steps."""
+        """Idle sites, answers older than a day and expired suppressions are forgotten, in bounded steps."""
         self._sites.forget_idle()
 
         async def work(tx: Tx) -> int:
             return await idempotency.expire(tx, now=self._clock())
 
         try:
-            while await self._records.write(work, durable=False):
-                await asyncio.sleep(0)
+            for _ in range(_MOST_STEPS):
+                if not await self._records.write(work, durable=False) + await self._suppressions.sweep():
+                    break
         except Unavailable as error:
             log.warning("housekeeping_waits_for_storage", detail=error.detail)

@@ -156,6 +156,7 @@ class RenderPool:
             [sys.executable, "-c", _CHILD, str(theirs.fileno())],
             pass_fds=(theirs.fileno(),),
             stdin=subprocess.DEVNULL,
+            start_new_session=True,  # a Ctrl-C is for the server, which ends us when it has finished
         )
         theirs.close()
         loop = asyncio.get_running_loop()

@@ -177,7 +177,9 @@ class Prepare:
             return _put_back(due, now, now + 5 * SECOND)
         if isinstance(destination, NoDestination):
             return self._nowhere(due, destination, now)
-        site = self._sites.of(destination)
+        return self._at(self._sites.of(destination), due, now)
+
+    def _at(self, site: Site, due: Due, now: int) -> Site | Outcome:
         if site.suspended_until > now:
             return site_away(due, site.destination.site, site.reason, site.suspended_until, now)
         if site.room(due.lane) <= 0:

@@ -136,7 +136,7 @@ class Renderer:
             return self._render(task)
         except Error as error:
             return Failure(error.code, error.public, error.temporary)
-        except Exception as error:  # noqa: BLE001 - one message must not take the process with it
+        except Exception as error:  # one message must not take the process with it
             return Failure("render_failed", f"{type(error).__name__}: {error}"[:500], False)
 
     def _render(self, task: Task) -> bytes:

@@ -118,15 +118,13 @@ class Send:
     def _answered(self, group: _Group, attempt: Attempt, delivery: Delivery) -> list[Outcome]:
         """The replies, recipient by recipient: the peer's, or ours where it gave none."""
         common = _about(group, attempt, delivery)
-        return [
-            self._outcome(due, reply, delivery, attempt.ended_at, common)
-            for due, reply in zip(group.dues, delivery.replies, strict=True)
-        ]
+        return [self._outcome(due, place, delivery, attempt.ended_at, common) for place, due in enumerate(group.dues)]
 
-    def _outcome(self, due: Due, reply: Reply, delivery: Delivery, now: int, common: dict[str, Any]) -> Outcome:
+    def _outcome(self, due: Due, place: int, delivery: Delivery, now: int, common: dict[str, Any]) -> Outcome:
         attempts = due.attempts + 1
-        failure = delivery.failure
-        silent = failure is not None and failure.local and reply is failure.reply
+        reply, failure = delivery.replies[place], delivery.failure
+        ours = place in delivery.ours
+        silent = ours and failure is not None and failure.local
         if silent:
             cause = "unknown_outcome" if delivery.unknown else "connection_lost"
             verdict = of_silence(cause, attempts=attempts, expires_at=due.expires_at, now=now, policy=self._retry)
@@ -146,7 +144,6 @@ class Send:
             data["next_at"] = verdict.next_at
         if failure is not None and failure.detail:
             data["detail"] = failure.detail
-        ours = silent or delivery.local
         return Outcome(
             due,
             verdict.state,

@@ -128,7 +128,7 @@ class Recorder:
                     await self._write(batch)
                 pause = 0.1
             except Unavailable as error:
-                log.error("record_waits_for_storage", entries=len(batch), detail=error.detail)
+                log.warning("record_waits_for_storage", entries=len(batch), detail=error.detail)
                 self._waiting = batch + self._waiting
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 5.0)

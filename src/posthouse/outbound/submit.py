@@ -91,7 +91,7 @@ class Submit:
             batch = self._next()
             try:
                 await self._write(batch)
-            except Exception as error:  # noqa: BLE001 - each request gets it as its own
+            except Exception as error:  # each request gets it as its own
                 for waiting in batch:
                     if not waiting.done.done():
                         waiting.done.set_exception(error)

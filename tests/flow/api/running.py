@@ -23,6 +23,7 @@ from posthouse.api.ports import Services
 from posthouse.api.server import build_server, listen
 from posthouse.domains.records import Sender
 from posthouse.domains.service import Domains
+from posthouse.net.dns import Answer, Mx
 from posthouse.seal import Seal
 from posthouse.storage.queue.records import RecordsQueue
 from posthouse.storage.records.factory import open_records
@@ -36,11 +37,14 @@ T = TypeVar("T")
 class NoDns:
     """A resolver that knows nothing."""
 
-    async def txt(self, name: str) -> list[str]:
-        return []
+    async def txt(self, name: str) -> Answer[bytes]:
+        return Answer((), nxdomain=True)
 
-    async def mx(self, domain: str) -> list[Any]:
-        return []
+    async def mx(self, domain: str) -> Answer[Mx]:
+        return Answer((), nxdomain=True)
+
+    def forget(self) -> None:
+        pass
 
 
 class Running:
@@ -102,7 +106,7 @@ class Running:
         self.operator = self.client(self.operator_key)
         self._server = build_server(build_app(self.services, self._options), stop_seconds=2)
         serving = asyncio.create_task(self._server.serve(sockets=[listener]))
-        while not self._server.started:  # noqa: ASYNC110 uvicorn has no event for it
+        while not self._server.started:
             await asyncio.sleep(0.01)
         self._ready.set()
         await serving

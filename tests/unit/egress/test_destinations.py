@@ -69,7 +69,9 @@ async def test_equal_preferences_are_shuffled() -> None:
 
 
 async def test_domains_with_the_same_hosts_are_one_site() -> None:
-    where = destinations(Dns({"a.example": [(1, "x.example"), (2, "y.example")], "b.example": [(5, "y.example"), (5, "x.example")]}))
+    where = destinations(
+        Dns({"a.example": [(1, "x.example"), (2, "y.example")], "b.example": [(5, "y.example"), (5, "x.example")]})
+    )
     one, two = await where.locate("a.example"), await where.locate("b.example")
     assert isinstance(one, Destination)
     assert isinstance(two, Destination)

@@ -67,7 +67,11 @@ def site(net: Net, connections: int = 10, idle: float = 0.05) -> Site:
     route = Route("mx", Kind.MX, ("*",), TlsPolicy(), connections=connections)
     destination = Destination("mx:a,b", route, (("a.example", 25), ("b.example", 25)))
     return Site(
-        destination, Limits(connections, idle), open_connection=net.open, addresses=net.addresses, clock=now  # type: ignore[arg-type]
+        destination,
+        Limits(connections, idle),
+        open_connection=net.open,
+        addresses=net.addresses,
+        clock=now,  # type: ignore[arg-type]
     )
 
 
@@ -147,7 +151,9 @@ async def test_a_site_that_cannot_be_reached_is_suspended_and_gives_all_back() -
     await book.wait_for(30)
     assert one.suspended_until > now()
     assert {attempt.cause for _, attempt in book.attempts} == {"site_unreachable"}
-    assert all(attempt.delivery is None and attempt.site_retry_at == one.suspended_until for _, attempt in book.attempts)
+    assert all(
+        attempt.delivery is None and attempt.site_retry_at == one.suspended_until for _, attempt in book.attempts
+    )
     one.put(book.parcel())
     await book.wait_for(31)
     assert not net.opened

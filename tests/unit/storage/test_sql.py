@@ -63,7 +63,7 @@ def test_reads(text: str, answer: bool) -> None:
     ["SELECT 1", "SELECT * FROM {v(a int)}, {w(b int)}", "SELECT * FROM {v(a real)}", "SELECT * FROM {v(a)}"],
 )
 def test_each_needs_one_relation_of_known_types(text: str) -> None:
-    with pytest.raises(ValueError, match="relation|types"):
+    with pytest.raises(ValueError, match=r"relation|types"):
         sql.spread(text)
 
 
@@ -100,7 +100,9 @@ _cell = st.none() | st.integers(-(2**63), 2**63 - 1) | st.text(max_size=20)
 
 @settings(max_examples=60, deadline=None)
 @given(
-    rows=st.lists(st.tuples(st.none() | st.text(max_size=20), st.none() | st.integers(-(2**63), 2**63 - 1)), max_size=70),
+    rows=st.lists(
+        st.tuples(st.none() | st.text(max_size=20), st.none() | st.integers(-(2**63), 2**63 - 1)), max_size=70
+    ),
     first=_cell,
     second=_cell,
 )

@@ -6,9 +6,10 @@ from posthouse.accounts import limits
 from posthouse.accounts.model import Scope
 from posthouse.api import cursors
 from posthouse.api.answers import by_id, created, ok
+from posthouse.api.drafts import KeyDraft, PageQuery
 from posthouse.api.http import Body, Call, Query, Reply
 from posthouse.api.operations import Context, Operation
-from posthouse.api.views import KeyDraft, KeyView, Listed, MeView, PageQuery, key_view, tenant_view
+from posthouse.api.views import KeyView, Listed, MeView, key_view, tenant_view
 from posthouse.clock import from_datetime
 from posthouse.storage.records.base import Tx
 

@@ -11,10 +11,11 @@ from posthouse import errors
 from posthouse.accounts.model import Scope
 from posthouse.api import cursors
 from posthouse.api.answers import ok
+from posthouse.api.drafts import Cursor, Limit, Request
 from posthouse.api.http import Body, Call, Query, Reply
 from posthouse.api.once import REPLAYED
 from posthouse.api.operations import Context, Operation
-from posthouse.api.views import Cursor, Limit, Listed, Request
+from posthouse.api.views import Listed
 from posthouse.clock import from_datetime
 from posthouse.errors import Fault
 from posthouse.outbound.model import (

@@ -7,9 +7,10 @@ import asyncio
 from posthouse import errors
 from posthouse.accounts.model import Scope
 from posthouse.api.answers import ok
+from posthouse.api.drafts import BuryDraft, RetryDraft
 from posthouse.api.http import Body, Call, Reply
 from posthouse.api.operations import Context, Operation
-from posthouse.api.views import BuryDraft, ChangedView, QueueView, RetryDraft, buried_view, depth_view
+from posthouse.api.views import ChangedView, QueueView, buried_view, depth_view
 from posthouse.errors import Fault
 
 RETRY = Body(RetryDraft)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from posthouse.accounts.model import Scope
 from posthouse.api.answers import created, listed, ok
+from posthouse.api.drafts import StreamChange, StreamDraft
 from posthouse.api.http import Body, Call, Reply
 from posthouse.api.operations import Context, Operation
-from posthouse.api.views import Listed, StreamChange, StreamDraft, StreamView, stream_view
+from posthouse.api.views import Listed, StreamView, stream_view
 
 DRAFT = Body(StreamDraft)
 CHANGE = Body(StreamChange)

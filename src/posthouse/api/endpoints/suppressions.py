@@ -12,18 +12,10 @@ from posthouse import errors
 from posthouse.accounts.model import Scope
 from posthouse.api import cursors
 from posthouse.api.answers import created, listed, ok
+from posthouse.api.drafts import Cursor, Limit, Request, SuppressionDraft, SuppressionsDraft
 from posthouse.api.http import Body, Call, Query, Reply
 from posthouse.api.operations import Context, Operation
-from posthouse.api.views import (
-    Cursor,
-    Limit,
-    Listed,
-    Request,
-    SuppressionDraft,
-    SuppressionsDraft,
-    SuppressionView,
-    suppression_view,
-)
+from posthouse.api.views import Listed, SuppressionView, suppression_view
 from posthouse.clock import from_datetime
 from posthouse.errors import Fault
 from posthouse.outbound.model import Line

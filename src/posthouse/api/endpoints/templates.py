@@ -6,21 +6,10 @@ from posthouse import errors
 from posthouse.accounts.model import Scope
 from posthouse.api import cursors
 from posthouse.api.answers import created, listed, nothing, ok
+from posthouse.api.drafts import PageQuery, PreviewDraft, PublishDraft, TemplateDraft, VersionDraft
 from posthouse.api.http import Body, Call, Query, Reply
 from posthouse.api.operations import Context, Operation
-from posthouse.api.views import (
-    Listed,
-    PageQuery,
-    PreviewDraft,
-    PreviewView,
-    PublishDraft,
-    TemplateDraft,
-    TemplateView,
-    VersionDraft,
-    VersionView,
-    template_view,
-    version_view,
-)
+from posthouse.api.views import Listed, PreviewView, TemplateView, VersionView, template_view, version_view
 
 DRAFT = Body(TemplateDraft)
 VERSION = Body(VersionDraft)

@@ -6,10 +6,11 @@ from posthouse import errors
 from posthouse.accounts.model import Limits, Scope
 from posthouse.api import cursors
 from posthouse.api.answers import by_id, created, ok
+from posthouse.api.drafts import PageQuery, TenantChange, TenantDraft
 from posthouse.api.endpoints import keys
 from posthouse.api.http import Body, Call, Query, Reply
 from posthouse.api.operations import Context, Operation
-from posthouse.api.views import KeyView, Listed, PageQuery, TenantChange, TenantDraft, TenantView, tenant_view
+from posthouse.api.views import KeyView, Listed, TenantView, tenant_view
 
 DRAFT = Body(TenantDraft)
 CHANGE = Body(TenantChange)

@@ -98,8 +98,29 @@ class Maildir:
         (self._path / "tmp" / name).rename(self._path / "new" / name)
 
 
-def keeper(path: Path, form: KeepAs) -> Keeper:
-    """:raises OSError: the directory cannot be made."""
+class Sample:
+    """Each N-th message, beginning with the first."""
+
+    def __init__(self, into: Keeper, every: int) -> None:
+        self._into = into
+        self._every = every
+        self._seen = 0
+
+    def add(self, entry: Entry, data: bytes) -> None:
+        if self._seen % self._every == 0:
+            self._into.add(entry, data)
+        self._seen += 1
+
+
+def keeper(path: Path, form: KeepAs, every: int = 1) -> Keeper:
+    """
+    :param every: of so many messages one is kept.
+    :raises OSError: the directory cannot be made.
+    """
+    return _of(path, form) if every == 1 else Sample(_of(path, form), every)
+
+
+def _of(path: Path, form: KeepAs) -> Keeper:
     match form:
         case "eml":
             return EmlDirectory(path)

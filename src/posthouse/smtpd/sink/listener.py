@@ -90,7 +90,7 @@ class Sink:
         if self._state.journal is not None:
             self._state.journal.flush()
 
-    async def received(self, count: int, timeout: float | None = 30.0) -> None:  # noqa: ASYNC109 - a test's own bound
+    async def received(self, count: int, timeout: float | None = 30.0) -> None:
         """Until `count` messages were accepted since the start or the last reset.
 
         :raises TimeoutError: fewer came in time.

@@ -20,7 +20,8 @@ class Options:
     `"bounce=2%,defer=5%"`, drawn by address from `seed`. `latency` in seconds, before each
     reply. `greylist` and `slow`: seconds when the address does not say. `keep` is a directory
     (or the mbox file); `log` a file that lines are appended to. `memory`: messages kept in
-    `Sink.messages`, the newest, at most `memory_octets` together.
+    `Sink.messages`, the newest, at most `memory_octets` together. `keep_every` N keeps each
+    N-th message only (not those in memory).
 
     `check`: plain messages on the fast path are searched for bare CR, bare LF, NUL and long
     lines too (6 µs for 8 KB). The others always are. Without it `octets` count stuffed dots.
@@ -40,6 +41,7 @@ class Options:
     slow: float = 2.0
     keep: Path | None = None
     keep_as: KeepAs = "eml"
+    keep_every: int = 1
     log: Path | None = None
     memory: int = 1000
     memory_octets: int = 64 * 1024 * 1024

@@ -44,7 +44,7 @@ class State:
         self.mixed = self.behaviours.mixed
         self.counts = Counts()
         self.memory = Memory(options.memory, options.memory_octets)
-        self.keeper = keeper(options.keep, options.keep_as) if options.keep else None
+        self.keeper = keeper(options.keep, options.keep_as, options.keep_every) if options.keep else None
         self.journal = Journal(options.log) if options.log else None
         self.keeps = self.keeper is not None or options.memory > 0
         self.records = self.keeps or self.journal is not None

@@ -306,6 +306,7 @@ async def _shares(tx: Tx, stage: str, lane: int, tenants: list[str], *, now: int
     taken: dict[str, list[Row]] = {tenant: [] for tenant in tenants}
     hungry, left = tenants, n
     for _ in range(_PASSES_AT_MOST):
+        hungry = sorted(hungry, key=lambda tenant: len(taken[tenant]))  # stable: in turn among equals
         asked = _split(left, hungry)
         params: list[str | int] = []
         for tenant, share in asked.items():
@@ -318,7 +319,7 @@ async def _shares(tx: Tx, stage: str, lane: int, tenants: list[str], *, now: int
             taken[row[0]].append(row)
             got[row[0]] += 1
         left -= sum(got.values())
-        hungry = [tenant for tenant, share in asked.items() if got[tenant] == share]
+        hungry = [tenant for tenant in hungry if got.get(tenant, 0) == asked.get(tenant, 0)]
         if not left or not hungry:
             break
     return list(taken.values())

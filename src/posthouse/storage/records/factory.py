@@ -15,6 +15,7 @@ async def open_records(
     read_only: bool = False,
     connections: int = 10,
     wait: float = 5.0,
+    statement_timeout: float = 30.0,
 ) -> Records:
     """
     :param url: `sqlite:///relative/path`, `sqlite:////absolute/path`, `postgresql://…`.
@@ -22,10 +23,17 @@ async def open_records(
     :param read_only: writes raise StorageUnavailable.
     :param connections: PostgreSQL: at most so many.
     :param wait: seconds to wait for a lock (SQLite) or a connection (PostgreSQL).
+    :param statement_timeout: PostgreSQL: seconds after which the server ends a statement.
     :raises Misconfigured: the URL is wrong, or another process owns the database.
     :raises StorageUnavailable: SQLite: the file cannot be opened.
     """
     address = parse(url)
     if isinstance(address, SqliteAddress):
         return await SqliteRecords.open(address, exclusive=exclusive, read_only=read_only, busy_timeout=wait)
-    return await PostgresRecords.open(address, read_only=read_only, connections=connections, connect_timeout=wait)
+    return await PostgresRecords.open(
+        address,
+        read_only=read_only,
+        connections=connections,
+        connect_timeout=wait,
+        statement_timeout=statement_timeout,
+    )

@@ -9,6 +9,7 @@ many rows is read as one JSON text from then on (`sql.aggregated`).
 from __future__ import annotations
 
 import sqlite3
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,9 @@ T = TypeVar("T")
 
 _AGGREGATE_FROM = 8
 """Rows from which one JSON text is cheaper than a step for each."""
+
+_BACKSTOP = 16
+"""A log so many times as long as it should be is moved by the commit that finds it so."""
 
 _ENGINE_TROUBLE = {
     sqlite3.SQLITE_BUSY: "the database is locked by another process",
@@ -62,7 +66,7 @@ class Setup:
     busy_timeout: float
     """Seconds to wait for another process's lock."""
     checkpoint_pages: int
-    """Pages in the log after which a commit moves them into the database file."""
+    """Pages in the log after which they are moved into the database file."""
     cache_bytes: int = 64 * 1024 * 1024
     journal_limit: int = 256 * 1024 * 1024
     """Bytes to which the log is cut after it grew past them."""
@@ -71,19 +75,28 @@ class Setup:
 class Engine:
     """One connection, used only by the thread that made it."""
 
-    __slots__ = ("_connection", "_durable", "_widths", "tx")
+    __slots__ = ("_broken", "_connection", "_durable", "_setup", "_widths", "_writer", "tx")
 
     def __init__(self, setup: Setup, *, writer: bool) -> None:
         """:raises StorageUnavailable: the file cannot be opened or is no database."""
         self._widths: dict[str, int] = {}  # text → columns when aggregated, 0 when it cannot be
-        self._durable = True
+        self._setup = setup
+        self._writer = writer
         self.tx = SqliteTx(self)
+        self._open()
+
+    def _open(self) -> None:
+        self._broken = False
+        self._durable = True
         try:
-            self._connection = _connect(setup, writer=writer)
+            self._connection = _connect(self._setup, writer=self._writer)
         except sqlite3.Error as error:
             raise translate(error) from error
 
     def begin(self, *, immediate: bool, durable: bool = True) -> None:
+        if self._broken:
+            self._connection.close()
+            self._open()
         try:
             if durable is not self._durable:
                 self._connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
@@ -100,9 +113,13 @@ class Engine:
             raise translate(error) from error
 
     def rollback(self) -> None:
-        """Whatever state the connection is in: the engine may have rolled back by itself."""
-        if self._connection.in_transaction:
-            self.control("ROLLBACK")
+        """Whatever state the connection is in: the engine may have rolled back by itself,
+        and a connection that cannot is replaced before the next transaction."""
+        try:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+        except sqlite3.Error:
+            self._broken = True
 
     def interrupt(self) -> None:
         """From any thread: the running statement fails as one that took too long."""
@@ -110,6 +127,10 @@ class Engine:
 
     def close(self) -> None:
         self._connection.close()
+
+    def checkpoint(self) -> None:
+        """Move what the log holds into the database file, as far as readers allow."""
+        self.control("PRAGMA wal_checkpoint(PASSIVE)")
 
     def query(self, sql: str, params: Sequence[Value]) -> list[Row]:
         statement = sqltext.plain(sql)
@@ -195,6 +216,16 @@ class SqliteTx:
         return self._engine.run_spread(sql, rows, params)
 
 
+def log_pages(path: Path) -> int:
+    """Pages in the log of the database at `path`: `mxFrame` of the WAL index, the 32 bits
+    at offset 16 (sqlite.org/walformat.html §2.1). 0 when there is no log."""
+    try:
+        with Path(f"{path}-shm").open("rb", buffering=0) as index:
+            return int.from_bytes(index.read(20)[16:], sys.byteorder)
+    except OSError:
+        return 0
+
+
 def drive(work: Work[T], tx: SqliteTx) -> T:
     """Run the work to its end in this thread.
 
@@ -242,7 +273,7 @@ def _pragmas(setup: Setup, *, writer: bool) -> list[str]:
         "journal_mode=WAL",
         *shared,
         "synchronous=FULL",
-        f"wal_autocheckpoint={setup.checkpoint_pages}",
+        f"wal_autocheckpoint={setup.checkpoint_pages * _BACKSTOP}",
         f"journal_size_limit={setup.journal_limit}",
         "secure_delete=FAST",
     ]

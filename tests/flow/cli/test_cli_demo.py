@@ -1,0 +1,64 @@
+"""`posthouse demo`, small: with its kill, and stopped in the middle."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+
+def _demo(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    source = str(Path(__file__).resolve().parents[3] / "src")
+    return subprocess.Popen(
+        [sys.executable, "-m", "posthouse", "demo", *arguments],
+        env={**os.environ, "PYTHONPATH": source, "TMPDIR": str(folder)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _left(folder: Path) -> list[str]:
+    """Processes that still know the folder."""
+    found: list[str] = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if str(folder).encode() in path.read_bytes():
+                found.append(path.read_bytes().decode())
+        except OSError:
+            continue
+    return found
+
+
+def test_a_small_demo_agrees(tmp_path: Path) -> None:
+    with _demo(tmp_path, "--messages", "400", "--json") as demo:
+        output, errors = demo.communicate(timeout=110)
+    assert demo.returncode == 0, errors + output
+    figures = json.loads(output)
+    assert figures["agrees"] is True
+    assert figures["accepted"] == 420
+    assert figures["lost"] == 0
+    assert figures["killed_after"] >= 200
+    assert figures["signatures_verified"] == figures["signatures_sampled"] > 50
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_leaves_nothing_behind(tmp_path: Path, number: signal.Signals) -> None:
+    with _demo(tmp_path, "--messages", "100000", "--no-kill") as demo:
+        end = time.monotonic() + 60
+        while not list(tmp_path.glob("*/data/serve.json")):
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        time.sleep(0.5)
+        demo.send_signal(number)
+        demo.communicate(timeout=60)
+    assert demo.returncode == 130
+    assert _left(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,94 @@
+"""The demo's own judge has to see what is wrong."""
+
+from __future__ import annotations
+
+import time
+from base64 import b64encode
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from posthouse.cli import demo_check
+from posthouse.mailauth.dkim import Signer, sign
+from posthouse.smtpd.sink.journal import Entry
+
+MAIL = (
+    b"From: The Shop <shop@example.com>\r\nTo: ann@example.org\r\nSubject: =?utf-8?q?caf=C3=A9?=\r\n folded\r\n"
+    b"Date: Sun, 22 Nov 2026 10:00:00 +0000\r\nMessage-ID: <1@example.com>\r\n\r\nHello \r\nbody\r\n\r\n"
+)
+
+
+@pytest.fixture(scope="module")
+def signed() -> tuple[bytes, dict[str, str]]:
+    rsa, ed = generate_private_key(65537, 2048), Ed25519PrivateKey.generate()
+    signers = [Signer("example.com", "r1", rsa), Signer("example.com", "e1", ed)]
+    rsa_public = rsa.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    ed_public = ed.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+    keys = {
+        "r1": f"v=DKIM1; k=rsa; p={b64encode(rsa_public).decode()}",
+        "e1": f"v=DKIM1; k=ed25519; p={b64encode(ed_public).decode()}",
+    }
+    return sign(MAIL, signers, int(time.time())) + MAIL, keys
+
+
+def test_good_signatures_are_good(signed: tuple[bytes, dict[str, str]]) -> None:
+    assert demo_check.verified(*signed)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"body", b"bodY"),
+        (b"ann@example.org", b"bob@example.org"),
+        (b"Subject:", b"Subject: x\r\nSubject:"),
+        (b"To: ann", b"X-To: ann"),
+        (b"s=r1", b"s=r2"),
+    ],
+)
+def test_a_change_is_seen(signed: tuple[bytes, dict[str, str]], old: bytes, new: bytes) -> None:
+    message, keys = signed
+    changed = message.replace(old, new)
+    assert changed != message
+    assert not demo_check.verified(changed, keys)
+
+
+def test_unsigned_is_not_verified(signed: tuple[bytes, dict[str, str]]) -> None:
+    assert demo_check.count_verified([MAIL, signed[0]], signed[1]) == (1, 2)
+
+
+def _message(number: int, status: str, attempts: int = 1) -> dict[str, Any]:
+    return {
+        "id": f"msg_{number}",
+        "status": status,
+        "stream": "broadcast",
+        "created_at": "2026-11-22T10:00:00.000000Z",
+        "recipients": [{"attempts": attempts, "updated_at": f"2026-11-22T10:00:0{number}.500000Z"}],
+    }
+
+
+def _entry(number: int, outcome: str = "250 2.0.0") -> Entry:
+    return Entry(1.0, "a@example.com", ["b@example.com"], outcome, "data", 10, f"<{number}@example.com>")
+
+
+def test_what_agrees() -> None:
+    messages = [_message(1, "delivered"), _message(2, "bounced"), _message(3, "delivered", attempts=2)]
+    found = demo_check.tally(["msg_1", "msg_2", "msg_3"], messages, [_entry(1), _entry(3), _entry(2, "550 5.1.1")])
+    assert (found.lost, found.unexplained, found.duplicates, found.deferred) == ([], [], 0, 1)
+    assert found.states == {"delivered": 2, "bounced": 1}
+    assert found.story == "msg_3"
+    assert found.latency["broadcast"] == demo_check.Latency(3.5, 3.5, 3.5, 3.5)
+
+
+def test_what_is_missing_is_lost() -> None:
+    """Not in the ledger; not final; delivered without the sink having it."""
+    messages = [_message(2, "deferred"), _message(3, "delivered")]
+    found = demo_check.tally(["msg_1", "msg_2", "msg_3"], messages, [_entry(2)])
+    assert found.lost == ["msg_1", "msg_2", "msg_3"]
+
+
+def test_twice_and_unexplained_are_counted() -> None:
+    found = demo_check.tally(["msg_1"], [_message(1, "delivered")], [_entry(1), _entry(1), _entry(9)])
+    assert (found.duplicates, found.unexplained) == (1, ["msg_9"])
