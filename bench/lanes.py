@@ -22,9 +22,10 @@ from bench.server import UNLIMITED, Server, batch, server
 PER_BATCH = 1000
 EVERY = 0.05
 
+
 def run(bulk: int, seconds: float) -> dict[str, float]:
     """Criticals for `seconds`, or as long as bulk is left."""
-    with tempfile.TemporaryDirectory(prefix="posthouse-bench-") as temporary:
+    with tempfile.TemporaryDirectory(prefix="posthouse-bench-", dir=material.DISK) as temporary:
         journal = Path(temporary) / "sink.jsonl"
         with (
             material.sink("--log", str(journal)) as sink,
@@ -38,6 +39,8 @@ def run(bulk: int, seconds: float) -> dict[str, float]:
             with singles(single, range(count), per_second=1 / EVERY, connections=4) as answers:
                 found = answers()
             left = posthouse.waiting()
+            if not left:
+                raise RuntimeError("the bulk was all sent before the critical messages were: queue more")
             rate = (sink.counts()["accepted"] - sent_before) / (time.time() - began)
             times = _times(found, _arrivals(journal, count, posthouse))
         return {

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from bench import material
 from bench.report import Report, main
-from bench.server import UNLIMITED, Home, Server, batch, home, set_up, serving
+from bench.server import UNLIMITED, Home, Server, batch, home, serving, set_up
 
 PER_BATCH = 5000
 LONGEST = 90.0  # seconds that one measured part may take

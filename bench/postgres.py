@@ -25,7 +25,7 @@ def cluster() -> Generator[str, None, None]:
 
     :raises subprocess.CalledProcessError: it cannot be installed or started here.
     """
-    services = Path(tempfile.mkdtemp(prefix="posthouse-bench-", dir="/var/tmp"))
+    services = Path(tempfile.mkdtemp(prefix="posthouse-bench-", dir=material.DISK))
     services.chmod(0o755)  # the server runs as another user than root
     variables = {
         **os.environ,

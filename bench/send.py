@@ -63,10 +63,10 @@ def measure(arguments: argparse.Namespace) -> Report:
     return Report("send", figures, bars)
 
 
-def _options(parser: argparse.ArgumentParser) -> None:
+def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--messages", type=int, default=30000)
     parser.add_argument("--postgresql", help="postgresql://… of a server for the second run (fsync on)")
 
 
 if __name__ == "__main__":
-    main(measure, _options)
+    main(measure, options)

@@ -81,7 +81,7 @@ def home(
     :param records: of a PostgreSQL server, in which a database is made and dropped; None: SQLite.
     :param settings: as `POSTHOUSE_*` variables.
     """
-    with tempfile.TemporaryDirectory(prefix="posthouse-bench-") as temporary, ExitStack() as stack:
+    with tempfile.TemporaryDirectory(prefix="posthouse-bench-", dir=material.DISK) as temporary, ExitStack() as stack:
         directory = Path(temporary)
         (directory / "posthouse.toml").write_text(
             f'data_dir = "{directory}/data"\nhostname = "bench.example.com"\n[[routes]]\ndomains = ["*"]\n'
