@@ -26,7 +26,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -88,7 +88,7 @@ smtp_tls_security_level = none
 smtpd_tls_security_level = none
 smtpd_relay_restrictions = permit_mynetworks, reject
 smtpd_client_connection_count_limit = 0
-smtpd_milters = inet:127.0.0.1:{milter}
+smtpd_milters = unix:{root}/milter/socket
 milter_default_action = tempfail
 in_flow_delay = 0
 default_process_limit = 100
@@ -101,7 +101,8 @@ alias_maps =
 alias_database =
 """
 _OPENDKIM = """\
-Socket inet:{milter}@127.0.0.1
+Socket local:{root}/milter/socket
+UMask 000
 Domain {domain}
 Selector bench
 KeyFile {root}/key.pem
@@ -165,7 +166,7 @@ def run(count: int, connections: int = CONNECTIONS) -> tuple[float, float]:
     build = material.Builder()
     messages = [build(number) for number in range(count)]
     sink_port = material.free_port()
-    with _instance(material.free_port(), material.free_port(), sink_port) as port:
+    with _instance(material.free_port(), sink_port) as port:
         uvloop.run(_check_signature(port, sink_port, messages[0]))
         with material.sink(port=sink_port) as sink:
             uvloop.run(_inject(port, messages[:_WARM], connections))
@@ -191,16 +192,16 @@ async def _check_signature(port: int, sink_port: int, message: Message) -> None:
 
 
 @contextmanager
-def _instance(port: int, milter: int, sink: int) -> Generator[int, None, None]:
+def _instance(port: int, sink: int) -> Generator[int, None, None]:
     root = Path(tempfile.mkdtemp(prefix="posthouse-bench-", dir=material.DISK))
     root.chmod(0o755)
     signer: subprocess.Popen[bytes] | None = None
     try:
-        _configure(root, port, milter, sink)
+        _configure(root, port, sink)
         signer = subprocess.Popen(["/usr/sbin/opendkim", "-f", "-x", str(root / "opendkim.conf")])
-        _wait_for(milter)
+        _wait_until((root / "milter" / "socket").exists, "the milter")
         _postfix(root, "start")
-        _wait_for(port)
+        _wait_until(lambda: _listens(port), "Postfix")
         yield port
     finally:
         with suppress(subprocess.SubprocessError):
@@ -213,13 +214,13 @@ def _instance(port: int, milter: int, sink: int) -> Generator[int, None, None]:
         shutil.rmtree(root, ignore_errors=True)
 
 
-def _configure(root: Path, port: int, milter: int, sink: int) -> None:
+def _configure(root: Path, port: int, sink: int) -> None:
     config = root / "config"
-    for folder in ("config", "queue", "data"):
+    for folder in ("config", "queue", "data", "milter"):
         (root / folder).mkdir(mode=0o755)
     owner = pwd.getpwnam("postfix")
     os.chown(root / "data", owner.pw_uid, owner.pw_gid)
-    values = {"root": root, "port": port, "milter": milter, "sink": sink, "domain": _DOMAIN}
+    values = {"root": root, "port": port, "sink": sink, "domain": _DOMAIN}
     (config / "main.cf").write_text(_MAIN.format(**values))
     (config / "master.cf").write_text(_MASTER.format(**values))
     (root / "opendkim.conf").write_text(_OPENDKIM.format(**values))
@@ -242,13 +243,18 @@ def _postfix(root: Path, verb: str) -> None:
     )
 
 
-def _wait_for(port: int, seconds: float = 20.0) -> None:
+def _wait_until(there: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
     end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-            return
+    while not there():
+        if time.monotonic() > end:
+            raise TimeoutError(f"{what} is not there after {seconds:g} s")
         time.sleep(0.05)
-    raise TimeoutError(f"nothing listens on port {port} after {seconds} s")
+
+
+def _listens(port: int) -> bool:
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
 
 
 # -- the client ---------------------------------------------------------------------------
