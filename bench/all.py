@@ -22,7 +22,7 @@ from types import ModuleType
 from rich.console import Console
 from rich.table import Table
 
-from bench import lanes, memory, postfix, send, submit
+from bench import lanes, material, memory, postfix, send, submit
 from bench.postgres import cluster
 from bench.report import Report, said, show, shown, verdict
 
@@ -90,7 +90,7 @@ def command() -> None:
     if not arguments.json:
         Console().print(_table(reports, failed))
     if arguments.write is not None:
-        write(arguments.write, reports, quick=arguments.quick)
+        material.fill_in(arguments.write, BEGIN, END, markdown(reports, quick=arguments.quick))
     sys.exit(bool(failed) or not all(all(report.met().values()) for report in reports))
 
 
@@ -141,19 +141,11 @@ def _table(reports: Sequence[Report], failed: dict[str, str]) -> Table:
     return table
 
 
-def write(path: Path, reports: Sequence[Report], *, quick: bool) -> None:
-    """Replace what stands between the markers.
-
-    :raises ValueError: the file lacks them.
-    """
-    text = path.read_text()
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{path} has no {BEGIN} and {END}")
+def markdown(reports: Sequence[Report], *, quick: bool) -> str:
+    """The table of docs/performance.md."""
     lines = [_machine(quick), "", "| Figure | Measured | Bar | |", "| --- | ---: | ---: | --- |"]
     lines += [f"| `{name}` | {value} | {bar} | {met} |" for name, value, bar, met in _rows(reports)]
-    path.write_text("\n".join([before + BEGIN, *lines, END + after]))
+    return "\n".join(lines)
 
 
 def _machine(quick: bool) -> str:

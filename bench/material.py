@@ -136,6 +136,18 @@ def sink(*flags: str, port: int | None = None) -> Generator[SinkProcess, None, N
         process.wait(10)
 
 
+def fill_in(path: Path, begin: str, end: str, text: str) -> None:
+    """Replace what stands between two markers in a file.
+
+    :raises ValueError: the file lacks them.
+    """
+    before, found, rest = path.read_text().partition(begin)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise ValueError(f"{path} has no {begin} and {end}")
+    path.write_text(f"{before}{begin}\n{text}\n{end}{after}")
+
+
 def environment() -> dict[str, str]:
     source = str(Path(__file__).resolve().parent.parent / "src")
     return {**os.environ, "PYTHONPATH": source}
