@@ -214,9 +214,9 @@ class Server:
 
     def set_up(self) -> None:
         made = json.loads(self._town.run("init", "--domain", DOMAIN, "--json", "--config", str(self._file)))
-        self.key = made["key"]["secret"] if made["key"] else ""
-        self.domain = made["domain"] or {}
         self.operator_key = (self.data / "operator.key").read_text().strip()
+        self.key = made["key"]["secret"] if made["key"] else self.operator_key
+        self.domain = made["domain"]
 
     def launch(self) -> None:
         """Without waiting for it to be ready."""

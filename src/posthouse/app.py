@@ -309,7 +309,7 @@ async def _open(settings: Settings, stack: AsyncExitStack) -> _Parts:
     )
     prepare = Prepare(records, specs, suppressions, destinations, sites, recorder, retry, clock)
     render = Render(templates, domains, pool, clock)
-    flow = Flow(prepare, render, Send(recorder, retry, clock))
+    flow = Flow(prepare, render, Send(recorder, retry, clock, lease=settings.worker.lease))
     compose = Compose(records, blobs, templates, domains, clock)
     messages = Outbound(
         records,

@@ -55,9 +55,9 @@ def test_killed_render_processes_cost_nothing(tmp_path: Path) -> None:
 def test_stopped_past_its_leases_on_sqlite(tmp_path: Path) -> None:
     """One server: its leases lapse while it stands still, and it is the one that claims again."""
     with Town(tmp_path) as town:
-        sink = town.sink("--no-tls", "--mix", "slow-final-0.1=20%")
+        sink = town.sink("--no-tls", "--mix", "slow-final-0.05=20%")
         server = town.server(routes(sink.port, 8, "[worker]\nlease = 2\n"))
-        accepted = _send(server, 0, 1500)
+        accepted = _send(server, 0, 800)
         wait_until(lambda: sink.counts()["accepted"] > 100, "it sends")
         for _ in range(2):
             os.kill(server.pid, signal.SIGSTOP)
@@ -74,11 +74,11 @@ def test_stopped_past_its_leases_beside_another(tmp_path: Path, postgres_url: st
     only have sent twice what was in flight when it was stopped."""
     connections = 8
     with Town(tmp_path) as town:
-        sink = town.sink("--no-tls", "--mix", "slow-final-0.1=20%")
+        sink = town.sink("--no-tls", "--mix", "slow-final-0.05=20%")
         extra = f'secret_key_file = "{tmp_path}/key"\n'
-        tables = f'[records]\nurl = "{postgres_url}"\n[worker]\nlease = 3\n'
+        tables = f'[records]\nurl = "{postgres_url}"\n[worker]\nlease = 4\n'
         first = town.server(routes(sink.port, connections, tables), top=extra)
-        accepted = _send(first, 0, 2000)
+        accepted = _send(first, 0, 1000)
         wait_until(lambda: sink.counts()["accepted"] > 50, "it sends")
         os.kill(first.pid, signal.SIGSTOP)
         second = town.server(routes(sink.port, connections, tables), top=extra)
