@@ -139,9 +139,9 @@ class Town:
     def sink(self, *flags: str, port: int = 0) -> Sink:
         return Sink(self, flags, port)
 
-    def server(self, settings: str, *, start: bool = True) -> Server:
-        """Set up with a tenant and the signed domain `sender.example`."""
-        server = Server(self, settings)
+    def server(self, settings: str, *, top: str = "", start: bool = True) -> Server:
+        """Set up with a tenant and the signed domain `sender.example`. `top`: settings without a section."""
+        server = Server(self, settings, top)
         server.set_up()
         if start:
             server.start()
@@ -192,14 +192,14 @@ class Sink:
 class Server:
     """`posthouse serve`, its key and its life."""
 
-    def __init__(self, town: Town, settings: str) -> None:
+    def __init__(self, town: Town, settings: str, top: str = "") -> None:
         self._town = town
         town._number += 1
         self.directory = town.directory / f"server-{town._number}"
         self.directory.mkdir()
         self._file = self.directory / "posthouse.toml"
         self._file.write_text(
-            f'data_dir = "{self.directory}/data"\nhostname = "mail.{DOMAIN}"\n[http]\nport = 0\n'
+            f'data_dir = "{self.directory}/data"\nhostname = "mail.{DOMAIN}"\n{top}[http]\nport = 0\n'
             f'[log]\nlevel = "warning"\nformat = "json"\n{settings}'
         )
         self.pid = 0
@@ -214,9 +214,9 @@ class Server:
 
     def set_up(self) -> None:
         made = json.loads(self._town.run("init", "--domain", DOMAIN, "--json", "--config", str(self._file)))
-        self.key = made["key"]["secret"] if made["key"] else ""
-        self.domain = made["domain"]
         self.operator_key = (self.data / "operator.key").read_text().strip()
+        self.key = made["key"]["secret"] if made["key"] else self.operator_key
+        self.domain = made["domain"]
 
     def launch(self) -> None:
         """Without waiting for it to be ready."""

@@ -51,7 +51,7 @@ class Load:
                 self.accepted.extend(ids)
                 if self._random.random() < 0.15 and await self._answered(http, path, body, key) != answer:
                     self.wrong.append(f"{key}: a repeated request got another answer")
-                await asyncio.sleep(self._random.uniform(0, 0.06))
+                await asyncio.sleep(self._random.uniform(0, 0.15))
 
     async def _answered(self, http: httpx.AsyncClient, path: str, body: object, key: str) -> Any:
         """The body of the 202, however often it has to be asked for."""
@@ -76,7 +76,7 @@ class Load:
         stream = self._random.choice(["critical", "transactional", "broadcast"])
         if kind < 0.5:
             return "/v1/messages", self._single(stream)
-        count = self._random.randint(2, 25)
+        count = self._random.randint(2, 20)
         if kind < 0.7:
             return "/v1/messages/batch", {"messages": [self._single(stream) for _ in range(count)]}
         recipients = [{"to": self._address(), "variables": {"name": "Ann", "number": n}} for n in range(count)]

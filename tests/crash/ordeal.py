@@ -12,7 +12,7 @@ from tests.crash.checker import FINAL, Verdict, judge, judge_events
 from tests.crash.load import TEMPLATE, Load
 from tests.product import Server, Town, routes, wait_until
 
-MIX = "bounce=3%,defer=6%,slow-final-0.2=4%"
+MIX = "bounce=3%,defer=6%,slow-final-0.1=3%"
 CONNECTIONS = 8
 
 

@@ -25,10 +25,13 @@ from posthouse.outbound.verdict import RetryPolicy, Verdict, of_reply, of_silenc
 from posthouse.smtp.outcome import Delivery, Stage
 from posthouse.smtp.reply import Reply
 
-STALE_AFTER = 10 * SECOND
-"""µs: a parcel that waited longer at its site is not sent but looked at anew, so that the
-suppression check is never older than this, and a process that was stopped past its leases
-(SIGSTOP, a suspended machine) sends nothing that another has taken over."""
+STALE_AFTER = 10.0
+"""Seconds: a parcel that waited longer at its site is not sent but looked at anew, so that the
+suppression check is never older than this."""
+LEASE_PART = 3
+"""Nor one that waited longer than this part of a lease: the worker keeps at least half of every
+lease ahead, so a process that was stopped past its leases (SIGSTOP, a suspended machine) finds
+all its parcels stale and sends nothing that another has taken over."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -43,8 +46,10 @@ class _Group:
 
 
 class Send:
-    def __init__(self, recorder: Recorder, retry: RetryPolicy, clock: Clock) -> None:
+    def __init__(self, recorder: Recorder, retry: RetryPolicy, clock: Clock, *, lease: float) -> None:
+        """:param lease: seconds, of the jobs that the parcels are made from."""
         self._recorder = recorder
+        self._stale_after = int(min(STALE_AFTER, lease / LEASE_PART) * SECOND)
         self._retry = retry
         self._clock = clock
 
@@ -67,7 +72,7 @@ class Send:
             recipients=recipients,
             data=data,
             smtputf8=not (reverse_path.isascii() and all(map(str.isascii, recipients))),
-            deadline=min(dues[0].expires_at, self._clock() + STALE_AFTER),
+            deadline=min(dues[0].expires_at, self._clock() + self._stale_after),
             settle=self._settle,
             context=_Group(mail, dues, site),
         )
