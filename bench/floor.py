@@ -11,22 +11,16 @@ import argparse
 import asyncio
 import multiprocessing
 import time
-from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 
 import uvloop
 
 from bench import material
 from bench.report import Report, main
-from posthouse import ids
-from posthouse.mail.address import mailbox
-from posthouse.mail.build import Skeleton
 from posthouse.mailauth.dkim import Signer, generate_key, load_private_key, sign
 from posthouse.net.smtp import connect
 from posthouse.net.tls import TlsMode, TlsPolicy
 from posthouse.smtp.outcome import Envelope
-from posthouse.templates.compile import compile_version
-from posthouse.templates.fill import Filler
 
 CONNECTIONS = 16
 
@@ -37,27 +31,13 @@ def _send_part(port: int, pem: bytes, start: float, numbers: range, cpu: Connect
 
 async def _send(port: int, pem: bytes, start: float, numbers: range) -> float:
     """Seconds of CPU that the messages took."""
-    compiled = compile_version(material.SUBJECT, material.HTML, material.TEXT)
-    filler = Filler()
-    skeleton = Skeleton(from_=mailbox("shop@example.com", "The Shop"))
+    build = material.Builder()
     signers = [Signer("example.com", "bench", load_private_key(pem))]
     todo = iter(numbers)
 
     def render(number: int) -> tuple[str, bytes]:
-        filled = filler.fill(("bench", 1), compiled, material.variables(number))
-        address = f"user{number}@sink.example"
-        name = ids.new("msg")
-        now = int(time.time())
-        message = skeleton.fill(
-            to=(mailbox(address),),
-            subject=filled.subject,
-            date=datetime.fromtimestamp(now, UTC),
-            message_id=f"<{name}@example.com>",
-            text=filled.text,
-            html=filled.html,
-            seed=name,
-        )
-        return address, sign(message, signers, now) + message
+        address, message = build(number)
+        return address, sign(message, signers, int(time.time())) + message
 
     async def serve() -> None:
         connection = await connect(
@@ -105,9 +85,9 @@ def measure(arguments: argparse.Namespace) -> Report:
     return Report("floor", {"per_second": runs[best][0], "cpu_us": runs[best][1], "processes": best, **figures})
 
 
-def _options(parser: argparse.ArgumentParser) -> None:
+def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--messages", type=int, default=30000)
 
 
 if __name__ == "__main__":
-    main(measure, _options)
+    main(measure, options)

@@ -12,9 +12,16 @@ import urllib.request
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+
+from posthouse import ids
+from posthouse.mail.address import mailbox
+from posthouse.mail.build import Skeleton
+from posthouse.templates.compile import compile_version
+from posthouse.templates.fill import Filler
 
 SUBJECT = "Your order {{ order }} is on its way, {{ name }}"
 _PARAGRAPH = (
@@ -31,8 +38,37 @@ HTML = (
 TEXT = "Dear {{ name }},\n\n" + "Your order {{ order }} left our house at {{ time }} and will be with you soon.\n" * 16
 
 
+DISK = Path("/var/tmp")
+"""Where queues and databases lie: on a disk on every machine, where /tmp may be memory."""
+
+
 def variables(number: int) -> dict[str, str]:
     return {"name": f"Customer {number}", "order": f"A-{number:08d}", "time": "12:30", "price": "19.90"}
+
+
+class Builder:
+    """The message as Posthouse makes it, unsigned: template filled, parts encoded."""
+
+    def __init__(self) -> None:
+        self._compiled = compile_version(SUBJECT, HTML, TEXT)
+        self._filler = Filler()
+        self._skeleton = Skeleton(from_=mailbox("shop@example.com", "The Shop"))
+
+    def __call__(self, number: int) -> tuple[str, bytes]:
+        """The recipient, and the message's octets."""
+        filled = self._filler.fill(("bench", 1), self._compiled, variables(number))
+        address = f"user{number}@sink.example"
+        name = ids.new("msg")
+        message = self._skeleton.fill(
+            to=(mailbox(address),),
+            subject=filled.subject,
+            date=datetime.fromtimestamp(int(time.time()), UTC),
+            message_id=f"<{name}@example.com>",
+            text=filled.text,
+            html=filled.html,
+            seed=name,
+        )
+        return address, message
 
 
 def free_port() -> int:
@@ -70,9 +106,9 @@ class SinkProcess:
 
 
 @contextmanager
-def sink(*flags: str) -> Generator[SinkProcess, None, None]:
+def sink(*flags: str, port: int | None = None) -> Generator[SinkProcess, None, None]:
     """`posthouse sink` in a process of its own, without TLS: encryption is not what is measured."""
-    port, stats = free_port(), free_port()
+    port, stats = port or free_port(), free_port()
     command = [
         sys.executable,
         "-m",
@@ -98,6 +134,18 @@ def sink(*flags: str) -> Generator[SinkProcess, None, None]:
     finally:
         process.terminate()
         process.wait(10)
+
+
+def fill_in(path: Path, begin: str, end: str, text: str) -> None:
+    """Replace what stands between two markers in a file.
+
+    :raises ValueError: the file lacks them.
+    """
+    before, found, rest = path.read_text().partition(begin)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise ValueError(f"{path} has no {begin} and {end}")
+    path.write_text(f"{before}{begin}\n{text}\n{end}{after}")
 
 
 def environment() -> dict[str, str]:

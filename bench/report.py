@@ -38,17 +38,25 @@ def show(report: Report, as_json: bool) -> None:
     table = Table("figure", "measured", "bar", "", title=report.name)
     for name, value in report.figures.items():
         bar = report.bars.get(name)
-        shown = (
-            f"{value:,.3f}"
-            if isinstance(value, float) and abs(value) < 100
-            else f"{value:,.0f}"
-            if isinstance(value, int | float)
-            else value
-        )
-        table.add_row(
-            name, shown, f"{bar[0]} {bar[1]:g}" if bar else "", ("met" if met[name] else "NOT MET") if bar else ""
-        )
+        table.add_row(name, shown(value), said(bar), verdict(met.get(name)))
     Console().print(table)
+
+
+def shown(value: float | str) -> str:
+    """A number as a reader wants it: three decimals when it is small."""
+    if isinstance(value, str):
+        return value
+    if value == int(value) and abs(value) < 100:
+        return str(int(value))
+    return f"{value:,.3f}" if abs(value) < 100 else f"{value:,.0f}"
+
+
+def said(bar: tuple[str, float] | None) -> str:
+    return f"{bar[0]} {bar[1]:,g}" if bar else ""
+
+
+def verdict(met: bool | None) -> str:
+    return "" if met is None else "met" if met else "NOT MET"
 
 
 def main(

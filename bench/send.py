@@ -17,7 +17,7 @@ def run(count: int, records: str | None = None) -> tuple[float, float, dict[str,
     """Messages a second from the first request to the last recorded outcome; µs of CPU a
     message without the sink's; seconds of the phases."""
     with material.sink() as sink, server(sink.port, records=records) as posthouse:
-        _warm(posthouse, sink)
+        warm(posthouse, sink)
         bodies = [batch(n, PER_BATCH) for n in range(0, count, PER_BATCH)]
         cpu = posthouse.cpu()
         start = time.time()
@@ -33,7 +33,8 @@ def run(count: int, records: str | None = None) -> tuple[float, float, dict[str,
         return count / (end - start), used / count * 1e6, {"accept_s": accepted - start, "sent_s": last - start}
 
 
-def _warm(posthouse: Server, sink: material.SinkProcess) -> None:
+def warm(posthouse: Server, sink: material.SinkProcess) -> None:
+    """A first thousand, which no figure counts."""
     posthouse.call("POST", "/v1/messages/batch", batch(0, 1000))
     sink.wait_for(1000, 60)
     while posthouse.waiting():
@@ -63,10 +64,10 @@ def measure(arguments: argparse.Namespace) -> Report:
     return Report("send", figures, bars)
 
 
-def _options(parser: argparse.ArgumentParser) -> None:
+def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--messages", type=int, default=30000)
     parser.add_argument("--postgresql", help="postgresql://… of a server for the second run (fsync on)")
 
 
 if __name__ == "__main__":
-    main(measure, _options)
+    main(measure, options)

@@ -12,12 +12,17 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench import material
+from bench.postgres import database
+
+UNLIMITED = {"POSTHOUSE_LIMITS__RATE_PER_SECOND": "1000000", "POSTHOUSE_LIMITS__BURST": "100000000"}
+"""Settings under which no rate limit holds the first tenant."""
+_POSTHOUSE = (sys.executable, "-m", "posthouse")
 
 
 @dataclass
@@ -60,43 +65,75 @@ def _pss(pid: int) -> int:
     return 0
 
 
+@dataclass(frozen=True)
+class Home:
+    """A directory that `posthouse init` has set up, and the variables it is served with."""
+
+    directory: Path
+    variables: Mapping[str, str]
+
+
 @contextmanager
-def server(
+def home(
     sink_port: int, *, records: str | None = None, settings: Mapping[str, str] | None = None
-) -> Generator[Server, None, None]:
-    """`settings` as `POSTHOUSE_*` variables."""
-    with tempfile.TemporaryDirectory(prefix="posthouse-bench-") as temporary:
+) -> Generator[Home, None, None]:
+    """
+    :param records: of a PostgreSQL server, in which a database is made and dropped; None: SQLite.
+    :param settings: as `POSTHOUSE_*` variables.
+    """
+    with tempfile.TemporaryDirectory(prefix="posthouse-bench-", dir=material.DISK) as temporary, ExitStack() as stack:
         directory = Path(temporary)
         (directory / "posthouse.toml").write_text(
             f'data_dir = "{directory}/data"\nhostname = "bench.example.com"\n[[routes]]\ndomains = ["*"]\n'
             f'kind = "static"\nhosts = ["127.0.0.1:{sink_port}"]\ntls = "none"\nconnections = 100\n'
         )
-        port = material.free_port()
-        variables = {**material.environment(), "POSTHOUSE_HTTP__PORT": str(port), "POSTHOUSE_LOG__LEVEL": "warning"}
+        variables = {**material.environment(), "POSTHOUSE_LOG__LEVEL": "warning", **(settings or {})}
         if records is not None:
-            variables["POSTHOUSE_RECORDS__URL"] = records
-        variables.update(settings or {})
-        command = [sys.executable, "-m", "posthouse"]
-        subprocess.run(
-            [*command, "init", "--domain", "example.com"], cwd=directory, env=variables, check=True, capture_output=True
+            variables["POSTHOUSE_RECORDS__URL"] = stack.enter_context(database(records))
+        subprocess.run([*_POSTHOUSE, "init"], cwd=directory, env=variables, check=True, capture_output=True)
+        yield Home(directory, variables)
+
+
+@contextmanager
+def serving(home: Home, settings: Mapping[str, str] | None = None) -> Generator[Server, None, None]:
+    """`posthouse serve` there, until it is ready; stopped by SIGTERM. One after another is fine."""
+    port = material.free_port()
+    variables = {**home.variables, **(settings or {}), "POSTHOUSE_HTTP__PORT": str(port)}
+    with (home.directory / "serve.log").open("ab") as log:
+        process = subprocess.Popen(
+            [*_POSTHOUSE, "serve"], cwd=home.directory, env=variables, stdout=subprocess.DEVNULL, stderr=log
         )
-        process = subprocess.Popen([*command, "serve"], cwd=directory, env=variables, stdout=subprocess.DEVNULL)
+    try:
+        key = (home.directory / "data" / "operator.key").read_text().strip()
+        found = Server(f"http://127.0.0.1:{port}", port, key, process, home.directory)
+        _until_ready(found)
+        yield found
+    finally:
+        process.send_signal(signal.SIGTERM)
         try:
-            key = (directory / "data" / "operator.key").read_text().strip()
-            found = Server(f"http://127.0.0.1:{port}", port, key, process, directory)
-            _until_ready(found)
-            found.call(
-                "POST",
-                "/v1/templates",
-                {"name": "order", "subject": material.SUBJECT, "html": material.HTML, "text": material.TEXT},
-            )
-            yield found
-        finally:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(40)
-            except subprocess.TimeoutExpired:
-                os.kill(process.pid, signal.SIGKILL)
+            process.wait(40)
+        except subprocess.TimeoutExpired:
+            os.kill(process.pid, signal.SIGKILL)
+
+
+@contextmanager
+def server(
+    sink_port: int, *, records: str | None = None, settings: Mapping[str, str] | None = None
+) -> Generator[Server, None, None]:
+    """A home, served, set up."""
+    with home(sink_port, records=records, settings=settings) as place, serving(place) as found:
+        set_up(found)
+        yield found
+
+
+def set_up(found: Server) -> None:
+    """The domain, with an RSA key only (the floor signs once too), and the batches' template."""
+    found.call("POST", "/v1/domains", {"name": "example.com", "algorithms": ["rsa-sha256"]})
+    found.call(
+        "POST",
+        "/v1/templates",
+        {"name": "order", "subject": material.SUBJECT, "html": material.HTML, "text": material.TEXT},
+    )
 
 
 def _until_ready(found: Server) -> None:
@@ -106,7 +143,8 @@ def _until_ready(found: Server) -> None:
             return
         except OSError:
             if found.process.poll() is not None:
-                raise RuntimeError("the server ended while starting") from None
+                log = (found.directory / "serve.log").read_text()[-2000:]
+                raise RuntimeError(f"the server ended while starting: {log}") from None
             time.sleep(0.05)
     raise TimeoutError("the server is not ready")
 

@@ -105,10 +105,13 @@ class Shared:
                 if running:
                     (self._users / "keep").touch()
             self._mine.touch()
-        try:
-            self.url = self.service.start()
-        except RuntimeError as error:
-            self.reason = str(error)
+        for _ in range(2):  # again if somebody took the port just before
+            try:
+                self.url = self.service.start()
+            except RuntimeError as error:
+                self.reason = str(error)
+            else:
+                return
 
     def end(self) -> None:
         with self._locked():

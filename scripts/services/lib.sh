@@ -63,13 +63,15 @@ run_as() {
 port_open() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
 # use_port WANTED DEFAULT: set $port. A port that was asked for is the port, or an error
-# at the start. Otherwise a running server keeps its own, and a new one takes the first
-# free port from DEFAULT up, so that several checkouts do not meet.
+# at the start. Otherwise a running server keeps its own, and a new one takes a free port of
+# the hundred from DEFAULT on, beginning at one made from the path, so that checkouts whose
+# tests start together do not meet.
 use_port() {
-  local wanted=$1 candidate
+  local wanted=$1 candidate first
   if [ -n "$wanted" ]; then port=$wanted; return 0; fi
   if alive && [ -s "$portfile" ]; then port=$(head -n1 "$portfile"); return 0; fi
-  for candidate in $(seq "$2" $(($2 + 99))); do
+  first=$(($2 + $(printf '%s' "$home" | cksum | cut -d' ' -f1) % 100))
+  for candidate in $(seq "$first" $(($2 + 99))) $(seq "$2" "$first"); do
     if ! port_open "$candidate"; then port=$candidate; return 0; fi
   done
   die "no free port from $2 to $(($2 + 99))"

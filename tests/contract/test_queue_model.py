@@ -99,7 +99,7 @@ class QueueModel(RuleBasedStateMachine):
         """Nobody has less than another unless nothing of theirs is left; by one at most."""
         for poor in had:
             if got[poor] < had[poor]:
-                assert all(got[rich] <= got[poor] + 2 for rich in had)
+                assert all(got[rich] <= got[poor] + 1 for rich in had)
 
     def _held(self, jobs: list[Job]) -> list[Job]:
         return [j for j in jobs if (w := self.jobs.get(j.id)) is not None and w.leased and w.job.due_at == j.due_at]

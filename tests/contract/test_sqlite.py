@@ -8,6 +8,7 @@ import sqlite3
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from posthouse.storage.records.address import SqliteAddress
 from posthouse.storage.records.base import Row, Tx
 from posthouse.storage.records.factory import open_records
 from posthouse.storage.records.sqlite import SqliteRecords
+from posthouse.storage.records.sqlite_engine import log_pages
 from tests.contract import processes
 
 
@@ -27,6 +29,14 @@ def path_of(url: str) -> Path:
 
 async def opened(url: str, **options: Any) -> SqliteRecords:
     return await SqliteRecords.open(SqliteAddress(path_of(url)), **options)
+
+
+def log_of(url: str) -> Path:
+    return Path(f"{path_of(url)}-wal")
+
+
+def size_of(path: Path) -> int:
+    return path.stat().st_size
 
 
 def add(day: int, tenant: str = "a") -> Any:
@@ -143,8 +153,7 @@ async def test_a_locked_database_is_unavailable_until_it_is_free(sqlite_url: str
 async def test_a_full_disk_is_unavailable_until_there_is_room(sqlite_url: str) -> None:
     records = await opened(sqlite_url)
     await records.write(add(0))
-    wal = Path(f"{path_of(sqlite_url)}-wal")
-    with file_size_limit(wal.stat().st_size):
+    with file_size_limit(size_of(log_of(sqlite_url))):
         answers = await asyncio.gather(
             *(records.write(add(day, "x" * 5000)) for day in range(50)), return_exceptions=True
         )
@@ -201,6 +210,58 @@ async def test_a_file_that_is_no_database_is_unavailable(tmp_path: Path) -> None
     with pytest.raises(errors.StorageUnavailable) as raised:
         await opened(f"sqlite:///{path}")
     assert "not a database" in raised.value.detail
+
+
+ENDLESS = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+
+
+@pytest.mark.parametrize("verb", ["read", "write"])
+async def test_what_takes_too_long_is_ended(sqlite_url: str, verb: str) -> None:
+    records = await opened(sqlite_url, statement_timeout=0.3)
+
+    async def work(tx: Tx) -> Row | None:
+        return await tx.row(ENDLESS)
+
+    with pytest.raises(errors.StorageUnavailable) as raised:
+        await asyncio.wait_for(getattr(records, verb)(work), 10)
+    assert "too long" in raised.value.detail
+    await records.write(add(1))
+    assert await count(records) == 1
+    await records.close()
+
+
+async def test_the_log_begins_anew_while_writes_go_on(sqlite_url: str) -> None:
+    records = await opened(sqlite_url, checkpoint_pages=100)
+    lengths: list[int] = []
+    for start in range(0, 5000, 100):
+        await asyncio.gather(*(records.write(add(start + day, f"{day:0500}")) for day in range(100)))
+        await asyncio.sleep(0.02)
+        lengths.append(log_pages(path_of(sqlite_url)))
+    assert sum(after < before for before, after in pairwise(lengths)) >= 2, lengths
+    await records.close()
+    assert not log_of(sqlite_url).exists()  # all of it is in the database
+
+
+async def test_a_connection_that_cannot_roll_back_is_replaced(sqlite_url: str) -> None:
+    records = await opened(sqlite_url)
+
+    async def break_it(tx: Tx) -> None:
+        await tx.run("COMMIT")
+        await tx.run("BEGIN")
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        await records.write(break_it)
+    with pytest.raises(errors.StorageUnavailable):
+        await records.write(end_it)
+    await records.write(add(1))
+    assert await count(records) == 1
+    await records.close()
+
+
+async def end_it(tx: Tx) -> None:
+    """Leaves no transaction for the commit to end."""
+    await tx.run("COMMIT")
 
 
 async def test_too_many_waiting_writes_are_refused(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,6 +95,10 @@ class PreviewDraft(Request, frozen=True, kw_only=True):
 
 class DomainDraft(Request, frozen=True, kw_only=True):
     name: Annotated[str, Meta(pattern=LINE, min_length=1, max_length=253)]
+    algorithms: Annotated[
+        list[Literal["rsa-sha256", "ed25519-sha256"]],
+        Meta(max_length=2, description="Of its DKIM keys; RSA is needed, and both are made when this is left out"),
+    ] = []
 
 
 class SuppressionDraft(Request, frozen=True, kw_only=True):

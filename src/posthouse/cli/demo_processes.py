@@ -39,7 +39,7 @@ connections = {connections}
 """
 
 
-class Failed(Exception):  # noqa: N818 - said to people
+class Failed(Exception):
     """A process of the demo did not start; the text is its last words."""
 
 

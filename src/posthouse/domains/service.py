@@ -52,16 +52,20 @@ class Domains:
         self._keys: TimedCache[tuple[str, str], tuple[SigningKey, ...]] = TimedCache(clock, cache_seconds)
         self._opened: dict[str, SigningKey] = {}
 
-    async def create(self, tenant_id: str, name: str) -> Domain:
-        """With an RSA-2048 and an Ed25519 key, both active, state `pending`.
+    async def create(self, tenant_id: str, name: str, algorithms: Sequence[str] = ALGORITHMS) -> Domain:
+        """With a key for each algorithm, all active, state `pending`.
 
-        :raises Invalid: the name, pointer `/name`.
+        :param algorithms: `rsa-sha256`, which every receiver verifies, and as it is asked for
+            `ed25519-sha256`.
+        :raises Invalid: the name, pointer `/name`, or the algorithms, pointer `/algorithms`.
         :raises Conflict: code `domain_exists`.
         """
         name = normalise(name)
         now = self._clock()
         domain = Domain(ids.new("dom"), tenant_id, name, DomainState.PENDING, (), (), now, None, None)
-        fresh = await self._fresh_keys(domain, now)
+        if "rsa-sha256" not in algorithms or not set(algorithms) <= set(ALGORITHMS):
+            raise _refused("/algorithms", "rsa-sha256 is needed; ed25519-sha256 may stand beside it", "invalid_request")
+        fresh = await self._fresh_keys(domain, now, [one for one in ALGORITHMS if one in algorithms])
 
         async def work(tx: Tx) -> Domain:
             if not await store.insert(tx, domain):
@@ -154,7 +158,7 @@ class Domains:
         return await self._write(work)
 
     async def rotate(self, tenant_id: str, name: str) -> Domain:
-        """A new key of each algorithm, waiting; publish its record and call `verify`: then it
+        """A new key of each algorithm that it has, waiting; publish its record and call `verify`: then it
         signs, and the one before retires. Keep a retired key's record for a week, for mail on
         its way. Keys that retired earlier are deleted.
 
@@ -165,7 +169,8 @@ class Domains:
         if any(key.status == "waiting" for key in domain.keys):
             raise _rotating()
         now = self._clock()
-        fresh = await self._fresh_keys(domain, now)
+        held_algorithms = {key.algorithm for key in domain.keys}
+        fresh = await self._fresh_keys(domain, now, [one for one in ALGORITHMS if one in held_algorithms])
 
         async def work(tx: Tx) -> Domain:
             held = await _access(tx, tenant_id, domain.name)
@@ -238,11 +243,11 @@ class Domains:
             key = self._opened[row.key_id] = SigningKey(row.domain, row.selector, row.algorithm, pem)
         return key
 
-    async def _fresh_keys(self, domain: Domain, now: int) -> list[store.NewKey]:
+    async def _fresh_keys(self, domain: Domain, now: int, algorithms: Sequence[Algorithm]) -> list[store.NewKey]:
         """One of each algorithm, sealed; selectors `ph<yymm><r|e><4 hex>`, so that another
         server of the same domain does not choose the same."""
         made: list[store.NewKey] = []
-        for algorithm, key_id in zip(ALGORITHMS, ids.many("dkm", len(ALGORITHMS)), strict=True):
+        for algorithm, key_id in zip(algorithms, ids.many("dkm", len(algorithms)), strict=True):
             private, public = await asyncio.to_thread(generate_key, algorithm)
             selector = f"ph{to_datetime(now):%y%m}{algorithm[0]}{token_hex(2)}"
             made.append(store.NewKey(key_id, selector, algorithm, self._seal.seal(private, _about(key_id)), public))

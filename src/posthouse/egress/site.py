@@ -169,12 +169,12 @@ class Site:
 
     def _may_open(self, lane: int) -> bool:
         """A lane may open while it and every lane below it stay under each ceiling above."""
-        counts = [len(tasks) for tasks in self._tasks]
-        return (
-            not self._closing
-            and self._clock() >= self._no_opening_before
-            and all(sum(counts[upper:]) < self._ceilings[upper] for upper in range(lane + 1))
-        )
+        together = 0
+        for upper in reversed(Lane):
+            together += len(self._tasks[upper])
+            if upper <= lane and together >= self._ceilings[upper]:
+                return False
+        return not self._closing and self._clock() >= self._no_opening_before
 
     def _spawn(self, lane: int) -> None:
         self._opening[lane] += 1

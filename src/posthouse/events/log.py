@@ -28,7 +28,7 @@ MOST_EVENTS = 2000
 async def append(tx: Tx, lines: Sequence[Line]) -> None:
     """One statement for all of them; the same id twice is written once."""
     if lines:
-        await tx.each(_APPEND, cast(Sequence[Row], lines))
+        await tx.run_each(_APPEND, cast(Sequence[Row], lines))
 
 
 async def of_message(tx: Tx, message_id: str) -> list[Event]:

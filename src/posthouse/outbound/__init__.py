@@ -7,7 +7,7 @@
                   concurrent requests share; then the edge answers 202.
 4. `worker.py`    (above us) claims due jobs in batches, lane by lane, tenants in turn.
 5. `prepare.py`   decides who is still to be written to: age, suppression, destination, site.
-6. `render.py`    fills, builds and signs in the render processes (`pool.py`, `render_process.py`).
+6. `render.py`    fills, builds and signs in the render processes (`rendering/`).
 7. `send.py`      hands parcels to their sites (`egress/site.py`), whose connections deliver
                   them one at a time.
 8. `verdict.py`   says what the peer's answer means; `settle.py` has row, events, suppression and

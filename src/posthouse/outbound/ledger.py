@@ -49,8 +49,7 @@ UPDATE message SET state = v.state, attempts = v.attempts, updated_at = v.at,
        reply = coalesce(v.reply, message.reply), next_at = v.next_at
 FROM {v(id text, rcpt int, state text, attempts int, at int, reply text, next_at int)}
 WHERE message.id = v.id AND message.rcpt = v.rcpt
-  AND message.state IN ('queued', 'scheduled', 'deferred')
-RETURNING 1"""
+  AND message.state IN ('queued', 'scheduled', 'deferred')"""
 
 _VIEW_COLUMNS = """id, rcpt, submission_id, stream_id, lane, address, name, state, created_at, due_at,
     expires_at, updated_at, attempts, reply, next_at, metadata"""
@@ -105,8 +104,8 @@ Settlement = tuple[str, int, str, int, int, str | None, int]
 
 
 async def insert(tx: Tx, submissions: Sequence[NewSubmission], messages: Sequence[NewMessage]) -> None:
-    await tx.each(_INSERT_SUBMISSIONS, submissions)
-    await tx.each(_INSERT_MESSAGES, messages)
+    await tx.run_each(_INSERT_SUBMISSIONS, submissions)
+    await tx.run_each(_INSERT_MESSAGES, messages)
 
 
 async def load(tx: Tx, ids: Sequence[str]) -> list[Due]:
@@ -121,7 +120,7 @@ async def specs(tx: Tx, ids: Sequence[str]) -> list[Row]:
 
 async def settle(tx: Tx, settlements: Sequence[Settlement]) -> int:
     """Write outcomes; a row that is final already stays as it is. Returns the rows written."""
-    return len(await tx.each(_SETTLE, settlements)) if settlements else 0
+    return await tx.run_each(_SETTLE, settlements) if settlements else 0
 
 
 async def get(tx: Tx, tenant_id: str, message_id: str) -> list[Line]:

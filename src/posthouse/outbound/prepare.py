@@ -24,7 +24,7 @@ from posthouse.outbound import spec as specs
 from posthouse.outbound.ledger import Due
 from posthouse.outbound.mail_in_hand import InHand
 from posthouse.outbound.model import State
-from posthouse.outbound.settle import Entry, Outcome, Recorder
+from posthouse.outbound.settle import EVENT_OF, Entry, Outcome, Recorder
 from posthouse.outbound.spec import Spec
 from posthouse.outbound.verdict import RetryPolicy, of_silence
 from posthouse.storage.blobs.base import Blobs
@@ -198,7 +198,7 @@ class Prepare:
         )
         data = {"cause": why.cause, "reply": reply, "next_at": verdict.next_at}
         return Outcome(
-            due, verdict.state, now, due.attempts + 1, verdict.next_at, event=Type(verdict.state), data=_json(data)
+            due, verdict.state, now, due.attempts + 1, verdict.next_at, event=EVENT_OF[verdict.state], data=_json(data)
         )
 
 

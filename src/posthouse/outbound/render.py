@@ -18,9 +18,9 @@ from posthouse.domains.service import Domains
 from posthouse.events.types import Type
 from posthouse.outbound.ledger import Due
 from posthouse.outbound.mail_in_hand import InHand
-from posthouse.outbound.pool import RenderPool
-from posthouse.outbound.render_process import Context, Failure, SignWith, Task
 from posthouse.outbound.spec import Spec
+from posthouse.rendering.pool import RenderPool
+from posthouse.rendering.process import Context, Failure, SignWith, Task
 from posthouse.templates.model import Compiled, Key
 from posthouse.templates.service import Templates
 

@@ -15,13 +15,12 @@ import msgspec
 from posthouse.clock import SECOND, Clock
 from posthouse.egress.model import Attempt, Parcel
 from posthouse.egress.site import Site
-from posthouse.events.types import Type
 from posthouse.outbound.ledger import Due
 from posthouse.outbound.mail_in_hand import InHand
 from posthouse.outbound.model import State
 from posthouse.outbound.prepare import site_away, too_old
 from posthouse.outbound.render import NotRendered, Rendered
-from posthouse.outbound.settle import Outcome, Recorder
+from posthouse.outbound.settle import EVENT_OF, Outcome, Recorder
 from posthouse.outbound.verdict import RetryPolicy, Verdict, of_reply, of_silence
 from posthouse.smtp.outcome import Delivery, Stage
 from posthouse.smtp.reply import Reply
@@ -100,7 +99,7 @@ class Send:
             due.attempts + 1,
             verdict.next_at,
             stage="render",
-            event=Type(verdict.state),
+            event=EVENT_OF[verdict.state],
             data=_encode(data).decode(),
         )
 
@@ -155,7 +154,7 @@ class Send:
             now,
             attempts,
             verdict.next_at,
-            event=Type(verdict.state),
+            event=EVENT_OF[verdict.state],
             data=_encode(data).decode(),
             reply=None if ours else _encode(said).decode(),
             suppress=f"{reply.code} {reply.enhanced or ''} {reply.text}" if verdict.suppress and not ours else None,

@@ -41,9 +41,9 @@ from posthouse.outbound.model import (
 from posthouse.outbound.prepare import Specs
 from posthouse.outbound.reading import read
 from posthouse.outbound.render import Render
-from posthouse.outbound.render_process import Failure
 from posthouse.outbound.spec import Spec
 from posthouse.outbound.submit import RENDER, Submission, Submit
+from posthouse.rendering.process import Failure
 from posthouse.storage.queue.base import Job, Lane, Queue
 from posthouse.storage.records.base import Records, Tx
 

@@ -40,6 +40,9 @@ LATENCY = Histogram(
     buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 15, 60, 300, 3600, 14400, 86400, 259200),
 )
 
+EVENT_OF = {state: Type(state.value) for state in FINAL | {State.DEFERRED}}
+"""The event of a transition into a state."""
+
 MOST_IN_STEP = 1000
 """Entries in one durable step."""
 

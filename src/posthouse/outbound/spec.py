@@ -4,16 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-Named = tuple[str, str]
-"""A mailbox as (display name or "", address)."""
-
-
-class AttachmentRef(msgspec.Struct, frozen=True, array_like=True):
-    filename: str
-    content_type: str
-    content_id: str | None
-    blob: str
-    size: int
+from posthouse.rendering.process import AttachmentRef, Named
 
 
 class Spec(msgspec.Struct, frozen=True, omit_defaults=True, rename={"from_": "from"}):

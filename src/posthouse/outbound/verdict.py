@@ -22,7 +22,8 @@ NO_SUCH_ADDRESS = frozenset({"5.1.1", "5.1.3", "5.1.6", "5.1.10"})
 
 _NO_SUCH_TEXT = re.compile(
     r"user unknown|unknown user|no such (user|recipient|mailbox|address|person)"
-    r"|(user|recipient|mailbox|address|account) (was |is )?(not found|does ?n.t exist|does not exist|unknown|invalid|not exist)"
+    r"|(user|recipient|mailbox|address|account) (was |is )?"
+    r"(not found|does ?n.t exist|does not exist|unknown|invalid|not exist)"
     r"|invalid (recipient|mailbox|user)"
     r"|no mailbox here|not a (valid|known) (user|mailbox|recipient)|mailbox unavailable.*does not exist",
     re.IGNORECASE,

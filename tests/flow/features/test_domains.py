@@ -62,6 +62,17 @@ async def test_a_domain_is_made_with_keys_and_verified(domains: Domains, dns: Dn
     assert await domains.get("t1", "news.example.com") == after
 
 
+async def test_a_domain_may_do_with_an_rsa_key(domains: Domains) -> None:
+    made = await domains.create("t1", "plain.example", ["rsa-sha256"])
+    assert [key.algorithm for key in made.keys] == ["rsa-sha256"]
+    rotated = await domains.rotate("t1", "plain.example")
+    assert [key.algorithm for key in rotated.keys] == ["rsa-sha256", "rsa-sha256"]
+    for algorithms in (["ed25519-sha256"], [], ["rsa-sha256", "rsa-sha1"]):
+        with pytest.raises(Invalid) as wrong:
+            await domains.create("t1", "other.example", algorithms)
+        assert wrong.value.faults[0].pointer == "/algorithms"
+
+
 async def test_what_cannot_be(domains: Domains) -> None:
     await domains.create("t1", "example.com")
     with pytest.raises(Conflict) as conflict:

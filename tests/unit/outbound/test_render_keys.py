@@ -7,8 +7,8 @@ from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from posthouse.mailauth import dkim
-from posthouse.outbound import render_process
-from posthouse.outbound.render_process import Context, Renderer, Request, Setup, SignWith, Task
+from posthouse.rendering import process as render_process
+from posthouse.rendering.process import Context, Renderer, Request, Setup, SignWith, Task
 
 
 def test_a_key_is_loaded_once_for_many_requests(monkeypatch: pytest.MonkeyPatch) -> None:

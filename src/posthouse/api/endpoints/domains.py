@@ -12,6 +12,7 @@ from posthouse.api.operations import Context, Operation
 from posthouse.api.views import DomainView, Listed, RecordView, domain_view
 from posthouse.domains.model import Domain
 from posthouse.domains.name import normalise
+from posthouse.domains.service import ALGORITHMS
 
 DRAFT = Body(DomainDraft)
 QUERY = Query(PageQuery)
@@ -24,7 +25,8 @@ async def create(context: Context, call: Call) -> Reply:
     bound = call.caller.domain
     if bound is not None and normalise(draft.name) != bound:
         raise errors.Forbidden(f"This key is bound to {bound}", code="key_bound")
-    return created(_view(context, await context.services.domains.create(call.caller.tenant.id, draft.name)))
+    domain = await context.services.domains.create(call.caller.tenant.id, draft.name, draft.algorithms or ALGORITHMS)
+    return created(_view(context, domain))
 
 
 async def list_domains(context: Context, call: Call) -> Reply:

@@ -30,6 +30,7 @@ _PUT = """
     WHERE true
     ON CONFLICT DO NOTHING"""
 
+# Not EXISTS for the due time: PostgreSQL would hash every due job to answer it.
 _SCAN = """
     WITH RECURSIVE skip (tenant, n) AS (
         SELECT (SELECT tenant FROM job WHERE stage = $1 AND lane = $2 AND tenant > $3 ORDER BY tenant LIMIT 1), 1
@@ -38,8 +39,8 @@ _SCAN = """
                 ORDER BY job.tenant LIMIT 1), skip.n + 1
         FROM skip WHERE skip.tenant IS NOT NULL AND skip.n < $5
     )
-    SELECT tenant, EXISTS (SELECT 1 FROM job WHERE job.stage = $1 AND job.lane = $2 AND job.tenant = skip.tenant
-                           AND job.due_at <= $4)
+    SELECT tenant, (SELECT job.due_at FROM job WHERE job.stage = $1 AND job.lane = $2 AND job.tenant = skip.tenant
+                    ORDER BY job.due_at LIMIT 1) <= $4
     FROM skip WHERE tenant IS NOT NULL ORDER BY tenant"""
 
 _KEY = "stage text, lane int, tenant text, due_at int, id text"
@@ -306,6 +307,7 @@ async def _shares(tx: Tx, stage: str, lane: int, tenants: list[str], *, now: int
     taken: dict[str, list[Row]] = {tenant: [] for tenant in tenants}
     hungry, left = tenants, n
     for _ in range(_PASSES_AT_MOST):
+        hungry = sorted(hungry, key=lambda tenant: len(taken[tenant]))  # stable: in turn among equals
         asked = _split(left, hungry)
         params: list[str | int] = []
         for tenant, share in asked.items():
@@ -318,7 +320,7 @@ async def _shares(tx: Tx, stage: str, lane: int, tenants: list[str], *, now: int
             taken[row[0]].append(row)
             got[row[0]] += 1
         left -= sum(got.values())
-        hungry = [tenant for tenant, share in asked.items() if got[tenant] == share]
+        hungry = [tenant for tenant in hungry if got.get(tenant, 0) == asked.get(tenant, 0)]
         if not left or not hungry:
             break
     return list(taken.values())

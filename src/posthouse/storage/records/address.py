@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,24 @@ class SqliteAddress:
                 code="database_unreachable",
                 detail=str(error),
             ) from error
+
+    def lock(self) -> int:
+        """Take `<path>.lock`; the descriptor holds it, so it ends with the process, however
+        that ends.
+
+        :raises Misconfigured: another process has it.
+        """
+        lock = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            raise errors.Misconfigured(
+                f"another posthouse serve uses the database {self.path}; stop it first,"
+                " or use PostgreSQL for several processes",
+                code="database_in_use",
+            ) from None
+        return lock
 
 
 @dataclass(frozen=True, slots=True)

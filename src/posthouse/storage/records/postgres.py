@@ -199,7 +199,7 @@ class PostgresRecords:
             await _roll_back(connection)
             raise _translate(error, connection) from error
         except BaseException:
-            _end(connection)  # canceled in mid-statement: what it is doing is unknown
+            _terminate(connection)  # canceled in mid-statement: what it is doing is unknown
             raise
         finally:
             await self._release(connection)
@@ -218,8 +218,8 @@ class PostgresRecords:
                 await connection.execute(begin)
             except BaseException as error:
                 state = str(getattr(error, "sqlstate", None) or "")
-                lost = isinstance(error, Exception) and (_is_gone(connection) or state[:2] in ("08", "57"))
-                _end(connection)
+                lost = isinstance(error, Exception) and (_is_closed(connection) or state[:2] in ("08", "57"))
+                _terminate(connection)
                 await self._release(connection)
                 if not lost:
                     raise (_translate(error, connection) if isinstance(error, Exception) else error) from error
@@ -248,25 +248,23 @@ async def _assign_id(tx: Tx) -> None:
         raise errors.StorageUnavailable(detail="PostgreSQL: the server is read-only")
 
 
+def _is_closed(connection: Any) -> bool:
+    try:
+        return connection.is_closed()
+    except asyncpg.InterfaceError:  # the pool has taken it back because it was lost
+        return True
+
+
 async def _roll_back(connection: Any) -> None:
-    if _is_gone(connection):
+    if _is_closed(connection):
         return
     try:
         await connection.execute("ROLLBACK")
     except Exception:
-        _end(connection)
+        _terminate(connection)
 
 
-def _is_gone(connection: Any) -> bool:
-    """A connection that its peer ended is taken from its proxy at once; then every method of
-    the proxy, this one too, raises."""
-    try:
-        return bool(connection.is_closed())
-    except asyncpg.InterfaceError:
-        return True
-
-
-def _end(connection: Any) -> None:
+def _terminate(connection: Any) -> None:
     with contextlib.suppress(asyncpg.InterfaceError):
         connection.terminate()
 
@@ -287,7 +285,7 @@ def _translate(error: Exception, connection: Any) -> Exception:
     away = (
         state[:2] in _UNAVAILABLE_CLASSES
         or state in _UNAVAILABLE
-        or (connection is not None and _is_gone(connection))
+        or (connection is not None and _is_closed(connection))
         or (connection is None and isinstance(error, asyncpg.InterfaceError))
         or isinstance(error, OSError | TimeoutError | ConnectionError)
     )

@@ -15,13 +15,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
@@ -34,8 +33,8 @@ T = TypeVar("T")
 
 GROUP_AT_MOST = 256
 WAITING_AT_MOST = 20_000
-_CHECKPOINT_SECONDS = 0.1
-"""Between looks at the log's length."""
+_LOOK_SECONDS = 0.1
+"""Between looks at the log's length and at what runs."""
 _CAREFUL_GROUPS = 64
 """After a failed work, so many groups run with savepoints: failures come in bursts."""
 
@@ -80,6 +79,7 @@ class _Worker:
         self._waiting = waiting
         self._open_engine = open_engine
         self._engine: Engine | None = None
+        self._busy_since = 0.0  # monotonic; 0: idle
         self._thread = threading.Thread(target=self._main, name=name, daemon=True)
 
     def start(self) -> None:
@@ -94,6 +94,7 @@ class _Worker:
         except BaseException as error:
             self.opened.set_exception(error)
             return
+        self._engine = engine
         self.opened.set_result(None)
         try:
             self._serve(engine)
@@ -102,6 +103,12 @@ class _Worker:
 
     def _serve(self, engine: Engine) -> None:
         raise NotImplementedError
+
+    def interrupt_after(self, seconds: float) -> None:
+        """From another thread: end what has run for longer."""
+        since = self._busy_since
+        if since and self._engine is not None and time.monotonic() - since > seconds:
+            self._engine.interrupt()
 
 
 class _Reader(_Worker):
@@ -112,25 +119,29 @@ class _Reader(_Worker):
                 _answer([request])
             del request
 
-    @staticmethod
-    def _read(engine: Engine, request: _Request) -> None:
+    def _read(self, engine: Engine, request: _Request) -> None:
+        self._busy_since = time.monotonic()
         try:
             engine.begin(immediate=False)
             request.result = drive(request.work, engine.tx)
             engine.control("COMMIT")
         except BaseException as error:
             request.error = error
-            with contextlib.suppress(errors.StorageUnavailable):
-                engine.rollback()
+            engine.rollback()
+        finally:
+            self._busy_since = 0.0
 
 
-class _Checkpointer(_Worker):
-    """Empties the log while the writer goes on writing, then has it move the rest."""
+class _Keeper(_Worker):
+    """Empties the log while the writer goes on writing, then has the writer move the rest;
+    and ends what runs for too long."""
 
-    def __init__(self, setup: Setup, writer: _Writer) -> None:
-        super().__init__("records-checkpointer", SimpleQueue(), lambda: Engine(setup, writer=True))
+    def __init__(self, setup: Setup, writer: _Writer, readers: list[_Reader], seconds: float) -> None:
+        super().__init__("records-keeper", SimpleQueue(), lambda: Engine(setup, writer=True))
         self._setup = setup
         self._writer = writer
+        self._watched = [writer, *readers]
+        self._seconds = seconds
 
     def end(self) -> None:
         self._waiting.put(None)
@@ -138,6 +149,8 @@ class _Checkpointer(_Worker):
 
     def _serve(self, engine: Engine) -> None:
         while not self._ended():
+            for worker in self._watched:
+                worker.interrupt_after(self._seconds)
             if log_pages(self._setup.path) < self._setup.checkpoint_pages:
                 continue
             with contextlib.suppress(errors.StorageUnavailable):  # the next write will say so
@@ -146,7 +159,7 @@ class _Checkpointer(_Worker):
 
     def _ended(self) -> bool:
         try:
-            return self._waiting.get(timeout=_CHECKPOINT_SECONDS) is None
+            return self._waiting.get(timeout=_LOOK_SECONDS) is None
         except Empty:
             return False
 
@@ -196,6 +209,7 @@ class _Writer(_Worker):
     def _attempt(self, engine: Engine, group: list[_Request], *, savepoints: bool) -> bool:
         """One transaction over the group. False: a work failed, all is rolled back, and the
         group is to be run again with savepoints (or, alone, it has its error)."""
+        self._busy_since = time.monotonic()
         try:
             engine.begin(immediate=True, durable=any(request.durable for request in group))
             for request in group:
@@ -205,11 +219,14 @@ class _Writer(_Worker):
                     return False
             engine.control("COMMIT")
             self.commits += 1
-        except errors.StorageUnavailable as error:
-            with contextlib.suppress(errors.StorageUnavailable):
-                engine.rollback()
+        except BaseException as error:
+            # Whatever it was, nothing is committed, and the thread must live to say so.
+            engine.rollback()
+            detail = error.detail if isinstance(error, errors.Error) else repr(error)
             for request in group:
-                request.error = errors.StorageUnavailable(detail=error.detail)
+                request.error = errors.StorageUnavailable(detail=detail)
+        finally:
+            self._busy_since = 0.0
         return True
 
     @staticmethod
@@ -239,14 +256,14 @@ class SqliteRecords:
         self,
         *,
         writer: _Writer | None,
-        checkpointer: _Checkpointer | None,
+        keeper: _Keeper | None,
         readers: list[_Reader],
         queues: _Queues,
         lock: int | None,
     ) -> None:
         self.capabilities = Capabilities(engine="sqlite", exclusive=lock is not None, concurrent_writes=False)
         self._writer = writer
-        self._checkpointer = checkpointer
+        self._keeper = keeper
         self._readers = readers
         self._queues = queues
         self._lock = lock
@@ -261,29 +278,32 @@ class SqliteRecords:
         read_only: bool = False,
         readers: int = 3,
         busy_timeout: float = 5.0,
+        statement_timeout: float = 30.0,
         checkpoint_pages: int = 4000,
     ) -> SqliteRecords:
         """
         :param exclusive: hold `<path>.lock` until closed, as `serve` does.
         :param read_only: for commands beside a `serve`; writes raise StorageUnavailable.
         :param busy_timeout: seconds to wait for another process's transaction.
+        :param statement_timeout: seconds after which a read or a group of writes is ended.
         :raises Misconfigured: another process holds the lock, or the path cannot be made.
         :raises StorageUnavailable: the file cannot be opened.
         """
         lock = await asyncio.to_thread(_prepare, address, exclusive=exclusive, read_only=read_only)
         setup = Setup(address.path, busy_timeout, checkpoint_pages)
         queues = _Queues(SimpleQueue(), SimpleQueue())
-        writer = checkpointer = None
+        writer = keeper = None
         if not read_only:
             writer = _Writer("records-writer", queues.writes, lambda: Engine(setup, writer=True))
-            checkpointer = _Checkpointer(setup, writer)
         pool = [
             _Reader(f"records-reader-{i}", queues.reads, lambda: Engine(setup, writer=False)) for i in range(readers)
         ]
-        records = cls(writer=writer, checkpointer=checkpointer, readers=pool, queues=queues, lock=lock)
+        if writer is not None:
+            keeper = _Keeper(setup, writer, pool, statement_timeout)
+        records = cls(writer=writer, keeper=keeper, readers=pool, queues=queues, lock=lock)
         try:
             # The writer first: it turns the log on, which readers need.
-            for worker in filter(None, [writer, checkpointer, *pool]):
+            for worker in filter(None, [writer, keeper, *pool]):
                 worker.start()
                 await asyncio.wrap_future(worker.opened)
         except BaseException:
@@ -333,8 +353,8 @@ class SqliteRecords:
             self._queues.reads.put(None)
         for reader in self._readers:
             _join(reader)
-        if self._checkpointer is not None:
-            self._checkpointer.end()
+        if self._keeper is not None:
+            self._keeper.end()
         if self._writer is not None:
             self._queues.writes.put(None)
             _join(self._writer)
@@ -367,18 +387,4 @@ def _prepare(address: SqliteAddress, *, exclusive: bool, read_only: bool) -> int
     if read_only:
         return None
     address.create()
-    return _take_lock(address.path) if exclusive else None
-
-
-def _take_lock(path: Path) -> int:
-    """Held by the open descriptor, so it ends with the process, however that ends."""
-    lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        raise errors.Misconfigured(
-            f"another posthouse serve uses the database {path}; stop it first, or use PostgreSQL for several processes",
-            code="database_in_use",
-        ) from None
-    return lock
+    return address.lock() if exclusive else None

@@ -75,19 +75,28 @@ class Setup:
 class Engine:
     """One connection, used only by the thread that made it."""
 
-    __slots__ = ("_connection", "_durable", "_widths", "tx")
+    __slots__ = ("_broken", "_connection", "_durable", "_setup", "_widths", "_writer", "tx")
 
     def __init__(self, setup: Setup, *, writer: bool) -> None:
         """:raises StorageUnavailable: the file cannot be opened or is no database."""
         self._widths: dict[str, int] = {}  # text → columns when aggregated, 0 when it cannot be
-        self._durable = True
+        self._setup = setup
+        self._writer = writer
         self.tx = SqliteTx(self)
+        self._open()
+
+    def _open(self) -> None:
+        self._broken = False
+        self._durable = True
         try:
-            self._connection = _connect(setup, writer=writer)
+            self._connection = _connect(self._setup, writer=self._writer)
         except sqlite3.Error as error:
             raise translate(error) from error
 
     def begin(self, *, immediate: bool, durable: bool = True) -> None:
+        if self._broken:
+            self._connection.close()
+            self._open()
         try:
             if durable is not self._durable:
                 self._connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
@@ -104,9 +113,13 @@ class Engine:
             raise translate(error) from error
 
     def rollback(self) -> None:
-        """Whatever state the connection is in: the engine may have rolled back by itself."""
-        if self._connection.in_transaction:
-            self.control("ROLLBACK")
+        """Whatever state the connection is in: the engine may have rolled back by itself,
+        and a connection that cannot is replaced before the next transaction."""
+        try:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+        except sqlite3.Error:
+            self._broken = True
 
     def interrupt(self) -> None:
         """From any thread: the running statement fails as one that took too long."""

@@ -19,14 +19,14 @@ import msgspec
 import structlog
 from prometheus_client import Counter
 
-from posthouse.outbound.render_process import LENGTH, Answer, Context, Failure, Request, Setup, Task
+from posthouse.rendering.process import LENGTH, Answer, Context, Failure, Request, Setup, Task
 from posthouse.storage.queue.base import Lane
 
 log = structlog.get_logger("render")
 
 TASKS_IN_BATCH = 32
 """About ten milliseconds of signatures: what an urgent message waits for at most."""
-_CHILD = "import sys; from posthouse.outbound.render_process import main; main(int(sys.argv[1]))"
+_CHILD = "import sys; from posthouse.rendering.process import main; main(int(sys.argv[1]))"
 _AHEAD = 2
 """Batches given to a process at once, so that it never waits for the next."""
 _CONTEXTS = 256

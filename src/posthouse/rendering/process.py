@@ -22,15 +22,25 @@ from posthouse.errors import Error
 from posthouse.mail.address import Mailbox, parse_mailbox
 from posthouse.mail.build import Attachment, Skeleton
 from posthouse.mailauth.dkim import Signer, load_private_key, sign
-from posthouse.outbound.spec import AttachmentRef, Named
 from posthouse.storage.blobs.factory import open_blobs
 from posthouse.templates.fill import Filler
 from posthouse.templates.model import Compiled
 
 LENGTH = struct.Struct(">I")
+
+Named = tuple[str, str]
+"""A mailbox as (display name or "", address)."""
 _ATTACHMENT_CACHE = 64 * 1024 * 1024
 _KEYS = 1000
 """Signing keys kept loaded."""
+
+
+class AttachmentRef(msgspec.Struct, frozen=True, array_like=True):
+    filename: str
+    content_type: str
+    content_id: str | None
+    blob: str
+    size: int
 
 
 class Setup(msgspec.Struct, frozen=True):

@@ -1,0 +1,245 @@
+"""Everything a process is made of, opened and wired: the only file that names a backend."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from posthouse import clock as clocks
+from posthouse.accounts.model import ALL_SCOPES
+from posthouse.accounts.service import Accounts
+from posthouse.accounts.streams import Streams
+from posthouse.api.ports import Services
+from posthouse.app import values
+from posthouse.config import Settings
+from posthouse.domains.records import Sender
+from posthouse.domains.service import Domains
+from posthouse.egress.destinations import Destinations
+from posthouse.egress.opening import Opener
+from posthouse.egress.sites import Sites
+from posthouse.net.dns import Resolver
+from posthouse.outbound import Outbound, Render, Send, Submit
+from posthouse.outbound.compose import Compose
+from posthouse.outbound.flow import Flow
+from posthouse.outbound.housekeeping import Housekeeping
+from posthouse.outbound.prepare import Prepare, Specs
+from posthouse.outbound.settle import Outcome, Recorder
+from posthouse.outbound.submit import RENDER
+from posthouse.rendering.pool import RenderPool
+from posthouse.rendering.process import Setup
+from posthouse.seal import load_or_create
+from posthouse.storage.blobs.base import Blobs
+from posthouse.storage.blobs.factory import open_blobs
+from posthouse.storage.queue.base import Job, Lane, Queue
+from posthouse.storage.queue.records import RecordsQueue
+from posthouse.storage.records.base import Records, Tx
+from posthouse.storage.records.factory import open_records
+from posthouse.storage.records.migrations.run import migrate
+from posthouse.suppression.model import Entry, Reason
+from posthouse.suppression.service import Suppressions
+from posthouse.templates.service import Templates
+from posthouse.worker import Worker
+
+_BATCH = 256
+_POLL = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    records: Records
+    queue: Queue
+    blobs: Blobs
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    accounts: Accounts
+    streams: Streams
+    templates: Templates
+    domains: Domains
+    suppressions: Suppressions
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """The flow behind the API: what claims, renders, sends and records."""
+
+    worker: Worker
+    recorder: Recorder
+    sites: Sites
+    pool: RenderPool
+    render: Render
+    specs: Specs
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Nothing of it runs yet."""
+
+    services: Services
+    sending: Sending
+    housekeeping: Housekeeping
+
+
+async def bootstrap(settings: Settings, *, tenant: str) -> str:
+    """Makes the master key file, the schema and the tenant of this name where missing;
+    returns the secret of a fresh operator key (every scope)."""
+    load_or_create(settings.secret_key_file)
+    await migrate(settings.records.url)
+    async with AsyncExitStack() as stack:
+        records = await open_records(settings.records.url, exclusive=True)
+        stack.push_async_callback(records.close)
+        accounts = Accounts(records, clocks.now, values.limits(settings))
+        found = [one for one in await accounts.list_tenants(limit=1000) if one.name == tenant]
+        owner = found[0] if found else await accounts.create_tenant(tenant)
+        made = await accounts.create_key(owner.id, "operator", ALL_SCOPES)
+        return made.secret
+
+
+@asynccontextmanager
+async def opened(settings: Settings) -> AsyncGenerator[Parts, None]:
+    """Closed again in reverse order."""
+    async with AsyncExitStack() as stack:
+        storage = await _storage(settings, stack)
+        features = _features(settings, storage.records)
+        sending = _sending(settings, storage, features, stack)
+        yield Parts(
+            _services(settings, storage, features, sending),
+            sending,
+            Housekeeping(storage.records, features.suppressions, sending.sites, clocks.now),
+        )
+
+
+async def _storage(settings: Settings, stack: AsyncExitStack) -> Storage:
+    await migrate(settings.records.url)
+    records = await open_records(
+        settings.records.url,
+        exclusive=True,
+        connections=settings.records.pool_size,
+        statement_timeout=settings.records.statement_timeout,
+    )
+    stack.push_async_callback(records.close)
+    blobs = await open_blobs(**values.blob_options(settings))
+    stack.push_async_callback(blobs.close)
+    queue = RecordsQueue(records, clock=clocks.now)
+    if records.capabilities.exclusive:
+        await queue.free_leases()
+    return Storage(records, queue, blobs)
+
+
+def _features(settings: Settings, records: Records) -> Features:
+    clock = clocks.now
+    return Features(
+        Accounts(records, clock, values.limits(settings)),
+        Streams(records, clock),
+        Templates(records, clock, cache_bytes=settings.render.cache),
+        Domains(
+            records,
+            clock,
+            seal=load_or_create(settings.secret_key_file),
+            # A resolver of its own: a check forgets what is cached.
+            resolver=Resolver(values.servers(settings.dns.servers), lifetime=settings.dns.timeout),
+            sender=Sender(hostname=settings.hostname, spf=f"a:{settings.hostname}"),
+            require_verified=settings.send.require_verified_domain,
+        ),
+        Suppressions(records, clock),
+    )
+
+
+def _destinations(settings: Settings) -> Destinations:
+    resolver = Resolver(
+        values.servers(settings.dns.servers), lifetime=settings.dns.timeout, capacity=settings.dns.cache_entries
+    )
+    return Destinations(
+        values.routes(settings),
+        resolver,
+        hostname=settings.hostname,
+        private_addresses=settings.send.private_addresses,
+        clock=clocks.now,
+    )
+
+
+def _sending(settings: Settings, storage: Storage, features: Features, stack: AsyncExitStack) -> Sending:
+    clock, retry, room = clocks.now, values.retry(settings), settings.send.max_in_flight
+    pool = RenderPool(Setup(values.blob_options(settings)), settings.render.processes or os.cpu_count() or 1)
+    stack.push_async_callback(pool.close)
+    destinations = _destinations(settings)
+    sites = Sites(
+        open_connection=Opener(hostname=settings.hostname, connect_timeout=settings.send.connect_timeout),
+        addresses=destinations.addresses,
+        idle=settings.send.idle_seconds,
+        clock=clock,
+    )
+
+    async def run(jobs: Sequence[Job]) -> None:
+        await flow(jobs)
+
+    worker = Worker(
+        RENDER,
+        storage.queue,
+        run,
+        room={Lane.CRITICAL: max(1, room // 4), Lane.TRANSACTIONAL: room, Lane.BULK: room},
+        batch=_BATCH,
+        lease=settings.worker.lease,
+        poll=_POLL,
+        clock=clock,
+    )
+    recorder = Recorder(
+        storage.records,
+        storage.queue,
+        _suppressor(features.suppressions),
+        current=worker.current,
+        release=worker.release,
+        leases=worker.leases,
+    )
+    specs = Specs(storage.blobs)
+    render = Render(features.templates, features.domains, pool, clock)
+    prepare = Prepare(storage.records, specs, features.suppressions, destinations, sites, recorder, retry, clock)
+    flow = Flow(prepare, render, Send(recorder, retry, clock, lease=settings.worker.lease))
+    return Sending(worker, recorder, sites, pool, render, specs)
+
+
+def _services(settings: Settings, storage: Storage, features: Features, sending: Sending) -> Services:
+    clock, records = clocks.now, storage.records
+    messages = Outbound(
+        records,
+        storage.queue,
+        features.streams,
+        Compose(records, storage.blobs, features.templates, features.domains, clock),
+        Submit(records, storage.queue, sending.worker.wake, clock),
+        sending.render,
+        sending.specs,
+        values.bounds(settings),
+        clock,
+        in_flight=sending.worker.holds if records.capabilities.exclusive else None,
+    )
+    return Services(
+        accounts=features.accounts,
+        streams=features.streams,
+        messages=messages,
+        templates=features.templates,
+        domains=features.domains,
+        suppressions=features.suppressions,
+        records=records,
+        queue=storage.queue,
+        checks={"records": records.ready, "blobs": storage.blobs.ready},
+        clock=clock,
+    )
+
+
+def _suppressor(suppressions: Suppressions) -> Callable[[Tx, Sequence[Outcome]], Awaitable[None]]:
+    """Addresses that do not exist, with the peer's words as evidence, in the outcome's transaction."""
+
+    async def suppress(tx: Tx, outcomes: Sequence[Outcome]) -> None:
+        by_tenant: dict[str, list[Entry]] = {}
+        for outcome in outcomes:
+            entry = Entry(
+                outcome.due.address, Reason.BOUNCE, source=f"smtp:{outcome.due.id}", evidence=outcome.suppress
+            )
+            by_tenant.setdefault(outcome.due.tenant_id, []).append(entry)
+        for tenant_id, entries in by_tenant.items():
+            await suppressions.add_in(tx, suppressions.rows_for(tenant_id, entries))
+
+    return suppress
