@@ -6,7 +6,7 @@ replies into verdicts and has them on disk before that connection goes on.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,14 +24,15 @@ from posthouse.outbound.settle import EVENT_OF, Outcome, Recorder
 from posthouse.outbound.verdict import RetryPolicy, Verdict, of_reply, of_silence
 from posthouse.smtp.outcome import Delivery, Stage
 from posthouse.smtp.reply import Reply
+from posthouse.storage.queue.base import Job
 
 STALE_AFTER = 10.0
 """Seconds: a parcel that waited longer at its site is not sent but looked at anew, so that the
 suppression check is never older than this."""
 LEASE_PART = 3
-"""Nor one that waited longer than this part of a lease: the worker keeps at least half of every
-lease ahead, so a process that was stopped past its leases (SIGSTOP, a suspended machine) finds
-all its parcels stale and sends nothing that another has taken over."""
+"""Nor one that waited longer than this part of a lease, nor one whose lease has ended: the worker
+keeps at least half of every lease ahead, so a process that was stopped past its leases (SIGSTOP,
+a suspended machine) sends nothing that another has taken over."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -46,8 +47,14 @@ class _Group:
 
 
 class Send:
-    def __init__(self, recorder: Recorder, retry: RetryPolicy, clock: Clock, *, lease: float) -> None:
-        """:param lease: seconds, of the jobs that the parcels are made from."""
+    def __init__(
+        self, recorder: Recorder, retry: RetryPolicy, clock: Clock, *, lease: float, current: Callable[[Job], Job]
+    ) -> None:
+        """
+        :param lease: seconds, of the jobs that the parcels are made from.
+        :param current: a job with its latest lease.
+        """
+        self._current = current
         self._recorder = recorder
         self._stale_after = int(min(STALE_AFTER, lease / LEASE_PART) * SECOND)
         self._retry = retry
@@ -72,7 +79,7 @@ class Send:
             recipients=recipients,
             data=data,
             smtputf8=not (reverse_path.isascii() and all(map(str.isascii, recipients))),
-            deadline=min(dues[0].expires_at, self._clock() + self._stale_after),
+            deadline=min(dues[0].expires_at, self._clock() + self._stale_after, self._current(mail.job).due_at),
             settle=self._settle,
             context=_Group(mail, dues, site),
         )
