@@ -188,7 +188,7 @@ UPDATE message SET state = 'canceled', updated_at = $3
 WHERE tenant_id = $1 AND id = $2 AND state IN ('queued', 'scheduled', 'deferred')"""
 _RESCHEDULE = """
 UPDATE message SET state = $3, due_at = $4, next_at = $4, expires_at = $5, updated_at = $6
-WHERE tenant_id = $1 AND id = $2 AND state IN ('queued', 'scheduled')"""
+WHERE tenant_id = $1 AND id = $2 AND state IN ('queued', 'scheduled', 'deferred')"""
 
 
 async def cancel(tx: Tx, tenant_id: str, message_id: str, at: int) -> int:
