@@ -15,8 +15,10 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import random
+import socket
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import groupby
 from typing import Protocol
 
@@ -92,7 +94,7 @@ class Destinations:
         try:
             ipaddress.ip_address(host)
         except ValueError:
-            found = list((await self._resolver.addresses(host)).records)
+            found = await self._look_up(host, ours=destination.route.kind is not Kind.MX)
         else:
             found = [host]
         if destination.route.kind is Kind.MX and not self._private:
@@ -101,6 +103,23 @@ class Destinations:
             raise DnsUnavailable(f"{host} has no address that mail may go to")
         random.shuffle(found)
         return sorted(found, key=lambda ip: ":" not in ip)
+
+    async def _look_up(self, host: str, *, ours: bool) -> list[str]:
+        """:param ours: a host of our own settings may also stand in /etc/hosts, as `localhost` does.
+        :raises DnsUnavailable:"""
+        unavailable: DnsUnavailable | None = None
+        found: list[str] = []
+        try:
+            found = list((await self._resolver.addresses(host)).records)
+        except DnsUnavailable as error:
+            unavailable = error
+        if not found and ours:
+            with suppress(OSError, UnicodeError):
+                known = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+                found = sorted({str(address[0]) for *_, address in known})
+        if not found and unavailable is not None:
+            raise unavailable
+        return found
 
     async def _ask(self, domain: str) -> Destination | NoDestination:
         try:

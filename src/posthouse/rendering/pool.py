@@ -114,7 +114,7 @@ class RenderPool:
 
     def died(self, process: _Process) -> None:
         """Its batches go to others; one that killed two processes is taken apart, and a single
-        task that kills two fails."""
+        task that two died at is tried again later."""
         self._processes.remove(process)
         if self._closed:
             return
@@ -131,8 +131,9 @@ class RenderPool:
         if batch.deaths < 2:
             self._waiting[batch.lane].appendleft(batch)
         elif len(batch.tasks) == 1:
-            text = "rendering this message ended the render process twice"
-            batch.done.set_result([Failure("render_crashed", text, False)])
+            # For now: what killed them may have come from outside (memory ran out, an operator).
+            text = "the render process ended twice at this message"
+            batch.done.set_result([Failure("render_crashed", text, True)])
         else:
             self._split(batch)
 
