@@ -61,7 +61,6 @@ def _arrivals(journal: Path, count: int, posthouse: Server) -> dict[str, float]:
     :raises TimeoutError: a critical message did not arrive."""
     found: dict[str, float] = {}
     for _ in range(600):
-        found.clear()
         for line in journal.read_bytes().splitlines():
             if b"single" in line and line.endswith(b"}"):
                 entry = json.loads(line)
