@@ -98,12 +98,15 @@ async def test_dns_that_is_dead_defers_and_what_waits_goes_later(
 
 
 async def test_a_private_address_of_an_mx_is_not_written_to(tmp_path: Path) -> None:
-    async with sink(tls=False) as peer, DnsServer(ZONES) as dns:
-        async with house(tmp_path, routes=_mx(peer.port), dns=_dns(dns)) as post:
-            name = await post.send("a@two.example")
-            await post.until(name, "deferred")
-            assert peer.counts.connections == 0
-            assert "no address that mail may go to" in await post.story(name)
+    async with (
+        sink(tls=False) as peer,
+        DnsServer(ZONES) as dns,
+        house(tmp_path, routes=_mx(peer.port), dns=_dns(dns)) as post,
+    ):
+        name = await post.send("a@two.example")
+        await post.until(name, "deferred")
+        assert peer.counts.connections == 0
+        assert "no address that mail may go to" in await post.story(name)
 
 
 async def test_a_site_that_is_down_waits_as_a_whole_and_counts_no_attempt(

@@ -271,7 +271,8 @@ class Site:
                 try:
                     connection = await self._open(self.destination, Target(host, ip, port))
                 except SessionFailed as error:
-                    problems.append(f"{host} [{ip}]:{port}: {error}")
+                    why = f"{error} ({error.detail})" if error.detail else str(error)
+                    problems.append(f"{host} [{ip}]:{port}: {why}")
                     continue
                 self._failures = 0
                 self.suspended_until = 0
