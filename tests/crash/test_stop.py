@@ -57,13 +57,11 @@ def test_stopped_past_its_leases_on_sqlite(tmp_path: Path) -> None:
     with Town(tmp_path) as town:
         sink = town.sink("--no-tls", "--mix", "slow-final-0.05=20%")
         server = town.server(routes(sink.port, 8, "[worker]\nlease = 2\n"))
-        accepted = _send(server, 0, 800)
+        accepted = _send(server, 0, 500)
         wait_until(lambda: sink.counts()["accepted"] > 100, "it sends")
-        for _ in range(2):
-            os.kill(server.pid, signal.SIGSTOP)
-            time.sleep(3.5)
-            os.kill(server.pid, signal.SIGCONT)
-            time.sleep(0.3)
+        os.kill(server.pid, signal.SIGSTOP)
+        time.sleep(3.0)
+        os.kill(server.pid, signal.SIGCONT)
         wait_until(lambda: server.waiting() == 0, "every message is final")
         assert _judge(accepted, server, sink) == []
 
@@ -76,14 +74,15 @@ def test_stopped_past_its_leases_beside_another(tmp_path: Path, postgres_url: st
     with Town(tmp_path) as town:
         sink = town.sink("--no-tls", "--mix", "slow-final-0.05=20%")
         extra = f'secret_key_file = "{tmp_path}/key"\n'
-        tables = f'[records]\nurl = "{postgres_url}"\n[worker]\nlease = 4\n'
+        tables = f'[records]\nurl = "{postgres_url}"\n[worker]\nlease = 6\n'
         first = town.server(routes(sink.port, connections, tables), top=extra)
-        accepted = _send(first, 0, 1000)
+        accepted = _send(first, 0, 500)
         wait_until(lambda: sink.counts()["accepted"] > 50, "it sends")
         os.kill(first.pid, signal.SIGSTOP)
         second = town.server(routes(sink.port, connections, tables), top=extra)
         second.key = first.key
-        wait_until(lambda: second.waiting() == 0, "the other has sent the rest")
+        # Rows that it holds in an open transaction stay locked until PostgreSQL ends that (a minute).
+        wait_until(lambda: second.waiting() <= connections, "the other has sent the rest")
         os.kill(first.pid, signal.SIGCONT)
         time.sleep(1.0)
         wait_until(lambda: first.waiting() == 0, "it has nothing left")

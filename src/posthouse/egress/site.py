@@ -291,7 +291,8 @@ class Site:
                 except Exception as error:  # also what is wrong on our side, such as a CA file
                     if not isinstance(error, SessionFailed):
                         log.warning("connection_fault", site=self.destination.site, error=repr(error))
-                    problems.append(f"{host} [{ip}]:{port}: {error}")
+                    detail = error.detail if isinstance(error, SessionFailed) else ""
+                    problems.append(f"{host} [{ip}]:{port}: {error}" + (f" ({detail})" if detail else ""))
                     continue
                 self._failures = 0
                 self.suspended_until = 0
