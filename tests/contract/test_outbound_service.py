@@ -539,3 +539,24 @@ async def test_a_canceled_job_that_is_still_in_the_queue_ends_by_itself(house: H
     async with asyncio.timeout(10):
         while await house.count("job"):
             await asyncio.sleep(0.02)
+
+
+async def test_large_messages_go_a_few_at_a_time(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory holds so many octets of them; the others wait in the queue, and all arrive."""
+    monkeypatch.setattr("posthouse.outbound.mail_in_hand.LARGE", 1000)
+    monkeypatch.setattr("posthouse.outbound.mail_in_hand.LARGE_IN_HAND", 25_000)
+    house.peers.gate.clear()
+    messages = [await house.message(text="x" * 10_000) for _ in range(6)]
+    house.work()
+    async with asyncio.timeout(20):
+        while house.worker.held != 2:
+            await asyncio.sleep(0.01)
+    assert (await house.queue.depths())[0].delayed == 4
+    house.peers.gate.set()
+    house.clock.ahead += 10 * SECOND
+    async with asyncio.timeout(20):
+        for one in messages:
+            while (await house.states(one))["bob@b.example"] != "delivered":
+                house.clock.ahead += SECOND
+                await asyncio.sleep(0.02)
+    assert sum(house.peers.got.values()) == 6

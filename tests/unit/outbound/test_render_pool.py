@@ -293,3 +293,17 @@ def test_the_same_task_gives_the_same_bytes_in_another_process(setup: Setup) -> 
     held = context("a", html="<p>Grüße</p>", text=None)
     request = Request(1, [], [held], [task(n, "a") for n in range(3)])
     assert Renderer(setup).answer(request) == Renderer(setup).answer(request)
+
+
+async def test_what_a_process_keeps_is_bounded_in_octets(
+    start: Callable[[int], RenderPool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pools, "_CONTEXT_OCTETS", 100_000)
+    pool = start(1)
+    contexts = {str(n): context(str(n), text="x" * 9_000) for n in range(100)}
+    tasks = [task(n, str(n)) for n in range(100)]
+    first = await pool.render(2, tasks, contexts)
+    [process] = pool._processes
+    assert len(process._known) <= max(pools.TASKS_IN_BATCH, 11)
+    assert process._kept == sum(process._known.values())
+    assert await pool.render(2, tasks[:20], contexts) == first[:20]
