@@ -19,8 +19,9 @@ import msgspec
 from posthouse.accounts.model import Stream
 from posthouse.clock import DAY, SECOND, from_datetime
 from posthouse.errors import Error, Fault, Invalid
+from posthouse.mail import build
 from posthouse.mail.address import Mailbox, mailbox, parse_mailbox
-from posthouse.mail.headers import custom
+from posthouse.mail.headers import custom, unstructured
 from posthouse.outbound.model import AttachmentDraft, FanOutDraft, MessageDraft, Party, RecipientDraft, Shared
 from posthouse.outbound.spec import Named
 from posthouse.templates.fill import check_variables
@@ -35,6 +36,7 @@ _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.:/@-]{0,63}")
 _TYPE = re.compile(
     r"[A-Za-z0-9!#$&^_.+-]{1,64}/[A-Za-z0-9!#$&^_.+-]{1,64}(?:; ?[A-Za-z0-9-]{1,32}=[A-Za-z0-9._-]{1,64})*"
 )
+_NAME = re.compile(r"; ?name=", re.IGNORECASE)
 _CONTENT_ID = re.compile(r"[A-Za-z0-9._%+-]{1,100}(?:@[A-Za-z0-9.-]{1,100})?")
 _CONTROLS = bytes([*range(9), 11, 12, *range(14, 32), 127])
 _SENDERS = 1024
@@ -262,6 +264,11 @@ def _content(draft: Shared, faults: _Faults) -> None:
         faults.add("", "A message needs `html`, `text` or `template`.")
     if draft.subject is None:
         faults.add("/subject", "A message without a template needs a subject; it may be empty.")
+    elif not draft.subject.isprintable():
+        try:
+            unstructured("Subject", draft.subject)
+        except Invalid as error:
+            faults.add("/subject", error.public)
     for name, value in (("html", draft.html), ("text", draft.text)):
         if value is None:
             continue
@@ -280,6 +287,8 @@ def _headers(given: Mapping[str, str], faults: _Faults) -> tuple[tuple[str, str]
             custom(name, value)
         except Invalid as error:
             faults.add(f"/headers/{escape(name)}", error.public)
+    if len({name.lower() for name in given}) < len(given):
+        faults.add("/headers", "A header is given twice, in other letters.")
     return tuple(given.items())
 
 
@@ -296,22 +305,43 @@ def _attachments(given: Sequence[AttachmentDraft], bound: int, faults: _Faults) 
         return ()
     for place, draft in enumerate(given):
         at = f"/attachments/{place}"
-        if not draft.filename or len(draft.filename) > 255 or _has_controls(draft.filename):
-            faults.add(f"{at}/filename", "A file name has 1 to 255 characters, none of them control characters.")
-        if not _TYPE.fullmatch(draft.content_type) or draft.content_type.lower().startswith("multipart/"):
-            faults.add(f"{at}/content_type", "A media type such as `application/pdf` is needed.")
-        if draft.content_id is not None and not _CONTENT_ID.fullmatch(draft.content_id):
-            faults.add(f"{at}/content_id", "A content id has letters, digits and `._%+-@`.")
+        fine = _describes(draft, at, faults)
+        if draft.content_id is not None and draft.content_id in (one.content_id for one in found):
+            faults.add(f"{at}/content_id", "Another attachment has this content id.")
         try:
             content = b64decode(draft.content, validate=True)
         except (binascii.Error, ValueError):
             faults.add(f"{at}/content", "This is not base64 (RFC 4648 §4).")
             continue
+        if fine and draft.content_type.lower().startswith("message/"):
+            _carried_as_it_is(draft, content, at, faults)
         total += len(content)
         found.append(Attachment(draft.filename, draft.content_type, draft.content_id, content))
     if total > bound:
         faults.add("/attachments", f"All attachments together have at most {bound} octets; these have {total}.")
     return tuple(found)
+
+
+def _describes(draft: AttachmentDraft, at: str, faults: _Faults) -> bool:
+    """Whether all but the content is right."""
+    before = len(faults.found)
+    if not 1 <= len(draft.filename) <= 255 or not draft.filename.isprintable():
+        faults.add(f"{at}/filename", "A file name has 1 to 255 printable characters.")
+    if not _TYPE.fullmatch(draft.content_type) or draft.content_type.lower().startswith("multipart/"):
+        faults.add(f"{at}/content_type", "A media type such as `application/pdf` is needed.")
+    elif _NAME.search(draft.content_type):
+        faults.add(f"{at}/content_type", "The name comes from `filename`; leave it out of the type.")
+    if draft.content_id is not None and not _CONTENT_ID.fullmatch(draft.content_id):
+        faults.add(f"{at}/content_id", "A content id has letters, digits and `._%+-@`.")
+    return len(faults.found) == before
+
+
+def _carried_as_it_is(draft: AttachmentDraft, content: bytes, at: str, faults: _Faults) -> None:
+    """An attached message stands in ours unencoded (RFC 2046 §5.2.1)."""
+    try:
+        _ = build.Attachment(draft.filename, draft.content_type, content, draft.content_id).part
+    except Invalid as error:
+        faults.add(f"{at}/content", error.public)
 
 
 def _tags(given: Sequence[str], faults: _Faults) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from posthouse.outbound.spec import Spec
 from posthouse.storage.queue.base import Lane
 
 Data = dict[str, Any]
+_data = msgspec.json.Decoder(Data).decode
 
 
 def explain(
@@ -34,15 +35,21 @@ def explain(
     for event in events:
         if event.type == Type.ACCEPTED:
             continue
-        data: Data = msgspec.json.decode(event.data) if event.data else {}
-        teller = _TELLERS.get(event.type)
-        if teller is not None:
-            story.append(
-                Sentence(rfc3339(event.at), teller(data, spec), addresses.get(event.rcpt) if several else None)
-            )
+        story.append(Sentence(rfc3339(event.at), _told(event, spec), addresses.get(event.rcpt) if several else None))
     story.extend(_ahead(line, now, several) for line in lines if line.state not in FINAL)
     status = lines[0].state if not several else _counted(lines)
     return Explanation(lines[0].id, status, _summary(lines, events), story)
+
+
+def _told(event: Event, spec: Spec) -> str:
+    """Data that are not as they should be (another version's, damaged) are told as they are."""
+    teller = _TELLERS.get(event.type)
+    try:
+        if teller is not None:
+            return teller(_data(event.data) if event.data else {}, spec)
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError):
+        pass
+    return f"{event.type.capitalize()}: {event.data or 'without details'}."
 
 
 def _beginning(line: Line, spec: Spec, stream: Stream | None, signers: Sequence[SigningKey]) -> list[str]:

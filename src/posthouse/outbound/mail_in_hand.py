@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from weakref import finalize
 
 from posthouse.egress.site import Site
 from posthouse.outbound.ledger import Due
 from posthouse.outbound.settle import Entry, Outcome
 from posthouse.outbound.spec import Spec
-from posthouse.storage.queue.base import Job
+from posthouse.storage.queue.base import Job, Lane
+
+LARGE = 256 * 1024
+LARGE_IN_HAND = 128 * 1024 * 1024
+"""Octets that the large messages (over `LARGE` each) of a lane may have in memory together."""
 
 EarlierEvent = tuple[str, int, int, str, str, str | None]
 """message_id, rcpt, at, type, stage, data: written with the outcome that follows."""
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class InHand:
     """One claimed message: its job, what its request shares, and its recipients by site."""
 
@@ -44,3 +49,25 @@ class InHand:
             open=self.open > 0,
             events=earlier,
         )
+
+
+class LargeMail:
+    """How much of large messages is in memory, by lane. Counted until the message is let go,
+    so no way out of the flow can forget to give its room back."""
+
+    def __init__(self) -> None:
+        self._in_hand = [0 for _ in Lane]
+
+    def take(self, mail: InHand, octets: int) -> bool:
+        """False: it has to wait. One alone is never too large."""
+        lane = mail.job.lane
+        if octets < LARGE:
+            return True
+        if self._in_hand[lane] and self._in_hand[lane] + octets > LARGE_IN_HAND:
+            return False
+        self._in_hand[lane] += octets
+        finalize(mail, self._give_back, lane, octets)
+        return True
+
+    def _give_back(self, lane: int, octets: int) -> None:
+        self._in_hand[lane] -= octets

@@ -1,13 +1,15 @@
 """Before rendering: who of a claimed batch is still to be written to, and by which site.
 
 In order, each for the whole batch: load the ledger rows; end what grew too old; find each
-domain's destination; leave alone what goes to a site that is away or full; check suppression,
-the last thing before the attempt and never from a cache. What ends here is recorded here.
+domain's destination; check suppression, the last thing before the attempt and never from a
+cache; leave alone what goes to a site that is away or full, and large messages that memory has
+no room for. What ends here is recorded here.
 """
 
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 
@@ -22,7 +24,7 @@ from posthouse.events.types import Type
 from posthouse.outbound import ledger
 from posthouse.outbound import spec as specs
 from posthouse.outbound.ledger import Due
-from posthouse.outbound.mail_in_hand import InHand
+from posthouse.outbound.mail_in_hand import InHand, LargeMail
 from posthouse.outbound.model import State
 from posthouse.outbound.settle import EVENT_OF, Entry, Outcome, Recorder
 from posthouse.outbound.spec import Spec
@@ -91,6 +93,7 @@ class Prepare:
         self._recorder = recorder
         self._retry = retry
         self._clock = clock
+        self._large = LargeMail()
 
     async def __call__(self, jobs: Sequence[Job]) -> list[InHand]:
         """Those that are to be rendered now.
@@ -162,6 +165,10 @@ class Prepare:
                 groups.setdefault(placed.destination.site, (placed, []))[1].append(due)
             else:
                 outcomes.append(placed)
+        if groups and not self._large.take(mail, specs.weight(mail.spec)):
+            later = now + int(random.uniform(2, 6) * SECOND)  # noqa: S311
+            outcomes += [_put_back(due, now, later) for _, held in groups.values() for due in held]
+            groups = {}
         mail.groups = list(groups.values())
         mail.waits_until.extend(outcome.next_at for outcome in outcomes if outcome.next_at)
         return mail, outcomes

@@ -31,7 +31,9 @@ TASKS_IN_BATCH = 32
 _CHILD = "import sys; from posthouse.rendering.process import main; main(int(sys.argv[1]))"
 _AHEAD = 2
 """Batches given to a process at once, so that it never waits for the next."""
-_CONTEXTS = 256
+_CONTEXTS = 288
+_CONTEXT_OCTETS = 64 * 1024 * 1024
+"""Bounds of what a process keeps of the messages' common parts."""
 _SOCKET_BUFFER = 4 * 1024 * 1024
 _PATIENCE = 60.0
 """Seconds for one batch; past it the process is taken for hung."""
@@ -222,7 +224,9 @@ class _Process(asyncio.Protocol):
         self._child = child
         self.pid = child.pid
         self.batches: OrderedDict[int, _Batch] = OrderedDict()
-        self._known: OrderedDict[str, None] = OrderedDict()
+        self._known: OrderedDict[str, int] = OrderedDict()
+        """Contexts that the process keeps, the least used first, with about the octets that each takes."""
+        self._kept = 0
         self._number = 0
         self.ready = False
         """It has read its setup. Until then it is given nothing: a process that cannot even
@@ -250,18 +254,29 @@ class _Process(asyncio.Protocol):
 
     def send(self, batch: _Batch) -> None:
         fresh: list[Context] = []
-        for name in {task.context: None for task in batch.tasks}:
+        names = {task.context: None for task in batch.tasks}
+        for name in names:
             if name in self._known:
                 self._known.move_to_end(name)
             else:
-                self._known[name] = None
                 fresh.append(batch.contexts[name])
-        drop = [self._known.popitem(last=False)[0] for _ in range(len(self._known) - _CONTEXTS - TASKS_IN_BATCH)]
+                self._known[name] = _weight(fresh[-1])
+                self._kept += self._known[name]
+        drop = self._drop(len(names))
         self._number += 1
         self.batches[self._number] = batch
         self.write(self._encode(Request(self._number, drop, fresh, list(batch.tasks))))
         if self._watch is None:
             self._expect()
+
+    def _drop(self, needed: int) -> list[str]:
+        """Contexts to be forgotten; never the `needed` ones used last."""
+        drop: list[str] = []
+        while len(self._known) > needed and (len(self._known) > _CONTEXTS or self._kept > _CONTEXT_OCTETS):
+            name, weight = self._known.popitem(last=False)
+            self._kept -= weight
+            drop.append(name)
+        return drop
 
     def _expect(self) -> None:
         self._watch = asyncio.get_running_loop().call_later(_PATIENCE, self._hung)
@@ -314,3 +329,10 @@ class _Process(asyncio.Protocol):
             await asyncio.sleep(0.02)
         self._child.kill()
         self._child.wait()
+
+
+def _weight(context: Context) -> int:
+    """Octets it takes in its process, about: an attachment is there as it is and encoded."""
+    compiled = context.compiled.size() if context.compiled is not None else 0
+    inline = len(context.html or "") + len(context.text or "")
+    return compiled + inline + sum(ref.size for ref in context.attachments) * 12 // 5

@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
+import pytest
+
 from posthouse.clock import SECOND, now
+from posthouse.egress import site as sites
 from posthouse.egress.model import Attempt, Destination, Kind, Parcel, Route, Target
 from posthouse.egress.site import Limits, Site, lane_ceilings
+from posthouse.errors import Misconfigured
 from posthouse.net.tls import TlsPolicy
 from posthouse.smtp.outcome import Cause, Delivery, Envelope, Failure, Peer, SessionFailed, Stage
 from posthouse.smtp.reply import Reply
@@ -30,13 +34,20 @@ class FakeConnection:
         await self.net.gate.wait()
         await asyncio.sleep(0)
         self.net.in_flight -= 1
+        if self.net.fault is not None:
+            raise self.net.fault
         self.sent += 1
         if self.net.one_each:
             self.reusable = False
         return Delivery((OK,) * len(envelope.recipients), OK, Stage.FINAL, PEER)
 
+    def abort(self) -> None:
+        self.reusable = False
+
     async def quit(self) -> None:
         self.net.quits += 1
+
+    peer = PEER
 
 
 @dataclass
@@ -45,6 +56,8 @@ class Net:
 
     up: bool = True
     one_each: bool = False
+    fault: Exception | None = None
+    opening_fault: Exception | None = None
     opened: list[Target] = field(default_factory=list)
     refused_after: int = 10_000
     in_flight: int = 0
@@ -54,6 +67,8 @@ class Net:
 
     async def open(self, destination: Destination, target: Target) -> FakeConnection:
         await asyncio.sleep(0)
+        if self.opening_fault is not None:
+            raise self.opening_fault
         if not self.up or len(self.opened) >= self.refused_after:
             raise SessionFailed(Failure(Stage.CONNECT, Cause.UNREACHABLE, Reply(451, "4.4.1", ("refused",))), PEER)
         self.opened.append(target)
@@ -260,4 +275,50 @@ async def test_an_urgent_parcel_goes_over_the_only_connection_that_a_peer_allows
     await book.wait_for(21)
     assert all(attempt.delivery is not None for _, attempt in book.attempts)
     assert book.attempts[1][0].lane == Lane.CRITICAL
+    await one.close(1)
+
+
+async def test_a_lane_whose_connection_was_refused_tries_again_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other lane's connection is idle and nothing new comes: nobody else would wake it."""
+    monkeypatch.setattr(sites, "_OPENING_PAUSE", SECOND // 5)
+    net, book = Net(refused_after=1), Book()
+    net.gate.set()
+    one = site(net, connections=8, idle=5)
+    one.put(book.parcel(Lane.CRITICAL))
+    await book.wait_for(1)
+    one.put(book.parcel(Lane.BULK))
+    await asyncio.sleep(0.05)
+    assert len(book.attempts) == 1
+    assert one.suspended_until == 0
+    net.refused_after = 10
+    await book.wait_for(2)
+    await one.close(1)
+
+
+async def test_what_goes_wrong_on_our_side_while_opening_is_a_site_that_is_away() -> None:
+    net, book = Net(opening_fault=Misconfigured("no such CA file")), Book()
+    one = site(net)
+    for _ in range(5):
+        one.put(book.parcel())
+    await book.wait_for(5)
+    assert one.suspended_until > now()
+    assert all("CA file" in attempt.detail for _, attempt in book.attempts)
+    await one.close(1)
+
+
+async def test_a_delivery_that_raises_is_a_failed_attempt() -> None:
+    net, book = Net(fault=UnicodeEncodeError("ascii", "ü", 0, 1, "no")), Book()
+    net.gate.set()
+    one = site(net)
+    one.put(book.parcel())
+    await book.wait_for(1)
+    delivery = book.attempts[0][1].delivery
+    assert delivery is not None
+    assert delivery.ours == {0}
+    assert delivery.failure is not None
+    assert not delivery.replies[0].permanent
+    net.fault = None
+    one.put(book.parcel())
+    await book.wait_for(2)
+    assert len(net.opened) == 2, "the connection was not used again"
     await one.close(1)
