@@ -141,8 +141,10 @@ class Api:
 
     def _problem(self, error: errors.Error, scope: Scope, call: Call, request_id: bytes) -> Reply:
         if error.status >= 500:
-            cause = error.__cause__
-            log.error(
+            # A part that is away is told in `detail`; where it was noticed tells nobody anything.
+            cause = None if error.temporary else error.__cause__
+            tell = log.warning if error.temporary else log.error
+            tell(
                 "request failed",
                 operation=call.operation_id,
                 request_id=request_id.decode(),

@@ -120,6 +120,21 @@ def show(out: Output, domain: dict[str, Any]) -> None:
         value = record.get("strings") or record["value"]
         out.say(f"{one_line(record['name']).rstrip('.')}. IN {one_line(record['type'])} {one_line(value)}")
 
+    if host := _unfindable(domain):
+        out.hint(
+            f"The records name this machine {host}, which others cannot find. Before you publish them, set `hostname` "
+            "in posthouse.toml to its full name, such as mail.example.com, and start `posthouse serve` again."
+        )
+
+
+def _unfindable(domain: dict[str, Any]) -> str | None:
+    """Our own name in the records when it is no full one: what a fresh machine is called."""
+    for record in domain.get("records") or ():
+        if record.get("purpose") == "return-path":
+            host = one_line(record["value"]).rpartition(" ")[2]
+            return host if host and "." not in host else None
+    return None
+
 
 def _checks(out: Output, domain: dict[str, Any]) -> None:
     checks: list[dict[str, Any]] = list(domain.get("checks") or ())

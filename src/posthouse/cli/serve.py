@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 import uvloop
 
+from posthouse.cli import logs
 from posthouse.cli.client import KEY_FILE, SERVE_FILE, App, announce, load_app, serving
 from posthouse.cli.output import Output
 from posthouse.cli.session import Session, app_for_tests, wired
@@ -54,6 +55,7 @@ def command(
             f"{settings.data_dir} is not set up yet. Run `posthouse init` first.", code="not_initialised"
         )
     app = app_for_tests[0] if app_for_tests else load_app()
+    logs.configure(settings.log.level, settings.log.format)
     uvloop.run(_serve(session.out, settings, app))
 
 

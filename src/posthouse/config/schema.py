@@ -89,7 +89,7 @@ class Records(Section):
 
 
 class Blobs(Section):
-    """Where attachments and rendered bodies that must wait live."""
+    """Where attachments and other large contents of requests live."""
 
     url: Annotated[str, _schemes("file", "s3")] = Field(
         default="", description="`file:///DIRECTORY` or `s3://BUCKET/PREFIX`."

@@ -106,7 +106,7 @@ def _dkim(domain: Domain, key: KeyState) -> DnsRecord:
         dns_record(cast("Algorithm", key.algorithm), key.public_key),
         "Verifies the signature of your mail (RFC 6376)."
         if rsa
-        else "A second, shorter key (RFC 8463); mail is signed with it once it is seen.",
+        else "A second, shorter key (RFC 8463). Without its record mail is signed with the RSA key alone.",
         required=rsa,
     )
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 
 ROOT = Path(__file__).resolve().parents[3]
 LIMIT = 60.0
@@ -23,10 +23,9 @@ _BY_HAND = re.compile(r"^(make setup|posthouse (init|sink|serve|explain msg_…)
 _TOLD_TO_FAIL = "bounce@example.org"
 _PRELUDE = """
 exec 2>&1
-posthouse() { "$PYTHON" -m posthouse "$@"; }
-curl() { "$PYTHON" "$CURL" "$@"; }
-trap 'echo "FAILED: $BASH_COMMAND"' ERR
-set -E
+failed() { code=$?; echo "$*" >> failed; return $code; }
+posthouse() { "$PYTHON" -m posthouse "$@" || failed posthouse "$@"; }
+curl() { "$PYTHON" "$CURL" "$@" || failed curl "$@"; }
 """
 _CURL = '''
 """As much of curl as the pages use, with an answer of 4xx or 5xx as a failure."""
@@ -66,16 +65,23 @@ class Place:
             env=self.environ,
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=150,
+            timeout=240,
             check=False,
         )
         return ran.stdout.decode()
+
+    @property
+    def failed(self) -> list[str]:
+        """The commands that ended badly, but for those that the page tells to."""
+        path = self.directory / "failed"
+        lines = path.read_text().split("\n") if path.exists() else []
+        return [line for line in lines if line and _TOLD_TO_FAIL not in line]
 
 
 def _examples(page: str) -> str:
     blocks = re.findall(r"(?:^    .*\n|^\n(?=    ))+", (ROOT / "docs" / page).read_text(), re.MULTILINE)
     lines = [line[4:] for block in blocks for line in block.split("\n")]
-    return "\n".join(line for line in lines if not _BY_HAND.match(line) and not line.startswith('{"code"')) + "\n"
+    return "\n".join(line for line in lines if not _BY_HAND.match(line)) + "\n"
 
 
 @pytest.fixture
@@ -126,15 +132,9 @@ def _start(directory: Path, environ: dict[str, str], says: str, *arguments: str)
     raise AssertionError(log.read_text())
 
 
-def _unexpected(printed: str) -> list[str]:
-    failed = [line for line in printed.split("\n") if line.startswith("FAILED: ")]
-    calls = ('"$PYTHON" -m posthouse "$@"', '"$PYTHON" "$CURL" "$@"')  # the same failure, told once more inside
-    return [line for line in failed if _TOLD_TO_FAIL not in line and not line.endswith(calls)]
-
-
 def test_the_quickstart(place: Place) -> None:
     printed = place.type("quickstart.md", "export KEY=$(posthouse key create quickstart)\n")
-    assert _unexpected(printed) == [], printed
+    assert place.failed == [], printed
     assert "Order 1234 is on its way" in printed
     assert '"accepted":2' in printed
     assert "550 5.1.1" in printed
@@ -143,9 +143,9 @@ def test_the_quickstart(place: Place) -> None:
 
 def test_sending_by_example(place: Place) -> None:
     printed = place.type("sending.md")
-    assert _unexpected(printed) == [], printed
+    assert place.failed == [], printed
     assert '"refused":1' in printed
-    assert printed.count('"status":"canceled"') >= 1
+    assert '"status":"canceled"' in printed
     assert "Welcome, Bob" in printed
     once = re.findall(r'^\{"id":"(msg_\w+)"', printed, re.MULTILINE)
     assert len(once) - len(set(once)) == 1, "the repeated request gave another id"

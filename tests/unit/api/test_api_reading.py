@@ -102,6 +102,14 @@ def test_what_is_no_json_says_where(data: bytes, said: str) -> None:
     assert said in text
 
 
+def test_a_time_that_is_none_is_told_how_one_looks() -> None:
+    with pytest.raises(errors.Invalid) as caught:
+        reading.read(_decoder, json.dumps(_GOOD | {"send_at": "tomorrow"}).encode())
+    (fault,) = caught.value.faults
+    assert fault.pointer == "/send_at"
+    assert "2027-01-31T08:00:00Z" in fault.message
+
+
 def test_an_escaped_backslash_before_u0000_is_no_nul() -> None:
     draft = reading.read(_decoder, json.dumps(_GOOD | {"text": "\\u0000"}).encode())
     assert draft.text == "\\u0000"

@@ -232,6 +232,13 @@ def test_a_message_that_is_not_filled_yet_shows_its_template(run: Run, app: Stub
     assert "2026-11-22T12:00:00Z" in run("message", "list").out
 
 
+@pytest.mark.parametrize(("host", "hinted"), [("localhost", True), ("mail.example.com", False)])
+def test_a_name_that_others_cannot_find_is_noticed(run: Run, app: StubApp, host: str, hinted: bool) -> None:
+    record = {"purpose": "return-path", "type": "MX", "name": "bounces.example.com", "value": f"10 {host}"}
+    app.answers["GET /v1/domains/example.com"] = 200, {"name": "example.com", "state": "pending", "records": [record]}
+    assert ("set `hostname`" in run("domain", "show", "example.com").err) is hinted
+
+
 def test_domain_add_prints_a_zone(run: Run, app: StubApp) -> None:
     record = {
         "purpose": "dkim-rsa",
