@@ -5,10 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
-import pytest
-
 from posthouse.clock import SECOND, now
-from posthouse.egress import site as sites
 from posthouse.egress.model import Attempt, Destination, Kind, Parcel, Route, Target
 from posthouse.egress.site import Limits, Site, lane_ceilings
 from posthouse.errors import Misconfigured
@@ -275,23 +272,6 @@ async def test_an_urgent_parcel_goes_over_the_only_connection_that_a_peer_allows
     await book.wait_for(21)
     assert all(attempt.delivery is not None for _, attempt in book.attempts)
     assert book.attempts[1][0].lane == Lane.CRITICAL
-    await one.close(1)
-
-
-async def test_a_lane_whose_connection_was_refused_tries_again_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The other lane's connection is idle and nothing new comes: nobody else would wake it."""
-    monkeypatch.setattr(sites, "_OPENING_PAUSE", SECOND // 5)
-    net, book = Net(refused_after=1), Book()
-    net.gate.set()
-    one = site(net, connections=8, idle=5)
-    one.put(book.parcel(Lane.CRITICAL))
-    await book.wait_for(1)
-    one.put(book.parcel(Lane.BULK))
-    await asyncio.sleep(0.05)
-    assert len(book.attempts) == 1
-    assert one.suspended_until == 0
-    net.refused_after = 10
-    await book.wait_for(2)
     await one.close(1)
 
 
