@@ -59,8 +59,8 @@ def _arrivals(journal: Path, count: int, posthouse: Server) -> dict[str, float]:
     answered. Waits for the last ones.
 
     :raises TimeoutError: a critical message did not arrive."""
+    found: dict[str, float] = {}
     for _ in range(600):
-        found: dict[str, float] = {}
         for line in journal.read_bytes().splitlines():
             if b"single" in line and line.endswith(b"}"):
                 entry = json.loads(line)

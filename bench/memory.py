@@ -85,7 +85,7 @@ def _rate(sink: material.SinkProcess, first: int, last: int, look: Callable[[], 
         new = (time.time(), sink.counts()["accepted"])
         for mark in (first, last):
             if mark not in marks and new[1] >= mark:
-                marks[mark] = _between(old, new, mark)
+                marks[mark] = between(old, new, mark)
         if look is not None and new[0] >= next_look and new[1] >= first:
             look()
             next_look = new[0] + 0.5
@@ -93,7 +93,7 @@ def _rate(sink: material.SinkProcess, first: int, last: int, look: Callable[[], 
     return (last - first) / (marks[last] - marks[first])
 
 
-def _between(old: tuple[float, float], new: tuple[float, float], mark: float) -> float:
+def between(old: tuple[float, float], new: tuple[float, float], mark: float) -> float:
     """When the count passed the mark, on the line from one look to the next."""
     if new[1] <= old[1] or old[1] >= mark:
         return old[0]

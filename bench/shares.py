@@ -38,6 +38,7 @@ _STAGES = (
     ("posthouse/outbound/prepare.py", "hand over to render and back"),
     ("posthouse/outbound/pool.py", "hand over to render and back"),
     ("posthouse/outbound/render", "hand over to render and back"),
+    ("posthouse/rendering/", "hand over to render and back"),
     ("posthouse/suppression/", "suppression"),
     ("posthouse/worker.py", "queue"),
     ("posthouse/outbound/", "API"),

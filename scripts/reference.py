@@ -17,6 +17,7 @@ from typing import Any
 
 import typer
 
+from error_advice import ADVICE
 from markdown import code, one_line, table
 from posthouse import errors
 from posthouse.cli import program
@@ -177,7 +178,8 @@ def errors_page() -> str:
             str(classes[one.kind].status),
             code(classes[one.kind].enhanced),
             "yes" if classes[one.kind].temporary else "",
-            one.text,
+            told[1] if len(told := ADVICE.get(one.name, ("",))) == 2 else one.text,
+            told[0],
         )
         for one in codes()
     ]
@@ -187,7 +189,7 @@ def errors_page() -> str:
         "enhanced status code (RFC 3463). The command line prints it and exits with 1, or with 2 for a wrong setting.\n"
         "Temporary ones are worth another try; `Retry-After` says when.\n\n"
     )
-    return head + table(("Code", "HTTP", "SMTP", "Temporary", "Meaning"), rows)
+    return head + table(("Code", "HTTP", "SMTP", "Temporary", "Meaning", "What to do"), rows)
 
 
 # Events

@@ -20,7 +20,9 @@ from posthouse.errors import Error, Unavailable
 from posthouse.storage.queue.base import Job, Lane, Queue
 
 Run = Callable[[Sequence[Job]], Awaitable[None]]
-"""The stage: takes a batch of one lane. A job that it raises for comes back by its lease."""
+"""The stage: takes a batch of one lane. `Unavailable` puts the batch back; whatever else it
+raises is taken for one job's doing, so each is run alone, and the one that raises again
+comes back by its lease, `MOST_CLAIMS` times."""
 
 log = structlog.get_logger("worker")
 
@@ -58,6 +60,7 @@ class Worker:
         self._queue = queue
         self._run = run
         self._room = dict(room)
+        self._worth = {lane: max(1, min(batch, most) // 4) for lane, most in room.items()}
         self._batch = batch
         self._lease = lease
         self._poll = poll
@@ -89,16 +92,18 @@ class Worker:
         """This job is finished (or given up); its room is free."""
         lane = Lane(job.lane)
         held = self._held[lane]
-        was_full = len(held) >= self._room[lane]
         held.pop(job.id, None)
-        if was_full:
+        if self._room[lane] - len(held) == self._worth[lane]:
             self._wake[lane].set()
 
     def stop(self) -> None:
+        """What a batch has not handed on yet is given up; `hand_back_all` puts it back."""
         self._stopping = True
         self._stopped.set()
         for event in self._wake.values():
             event.set()
+        for task in self._batches:
+            task.cancel()
 
     async def hand_back_all(self) -> None:
         """At a stop: what is still held becomes due at once, for whoever comes next."""
@@ -119,9 +124,9 @@ class Worker:
             self._wake[lane].clear()
             jobs = await self._claim(lane)
             held.set(len(self._held[lane]))
-            if jobs:
+            if jobs and not self._stopping:
                 claimed.inc(len(jobs))
-                await self._start(lane, jobs)
+                self._start(lane, jobs)
             else:
                 await self._sleep(lane)
         held.set(len(self._held[lane]))
@@ -129,56 +134,80 @@ class Worker:
     async def _claim(self, lane: Lane) -> list[Job]:
         """As many as there is room for, once a fair part of a batch fits."""
         free = self._room[lane] - len(self._held[lane])
-        if free < min(self._batch, self._room[lane]) // 4:
+        if free < self._worth[lane]:
             return []
         try:
             jobs = await self._queue.claim(self._stage, lane, min(self._batch, free), lease=self._lease)
+            held = self._held[lane]
+            fresh = [job for job in jobs if job.id not in held]
+            held.update((job.id, job) for job in jobs)  # one that lapsed while we work on it is ours again
+            return await self._bury_hopeless(fresh)
         except Unavailable as error:
             log.warning("queue_unavailable", stage=self._stage, lane=lane.name.lower(), detail=error.detail)
             await asyncio.sleep(min(self._poll, 1.0))
             return []
-        held = self._held[lane]
-        fresh = [job for job in jobs if job.id not in held]
-        held.update((job.id, job) for job in jobs)  # one that lapsed while we work on it is ours again
-        return await self._bury_hopeless(fresh)
 
     async def _bury_hopeless(self, jobs: list[Job]) -> list[Job]:
+        """:raises Unavailable: all of `jobs` are released, for their leases to bring back."""
         hopeless = [job for job in jobs if job.attempts > MOST_CLAIMS]
         if not hopeless:
             return jobs
-        await self._queue.bury([(job, f"claimed {job.attempts} times without an outcome") for job in hopeless])
+        try:
+            await self._queue.bury([(job, f"claimed {job.attempts} times without an outcome") for job in hopeless])
+        except Unavailable:
+            for job in jobs:
+                self.release(job)
+            raise
         for job in hopeless:
             BURIED.labels(self._stage, Lane(job.lane).name.lower()).inc()
             log.error("job_buried", stage=self._stage, message_id=job.id, claims=job.attempts)
             self.release(job)
         return [job for job in jobs if job.attempts <= MOST_CLAIMS]
 
-    async def _start(self, lane: Lane, jobs: list[Job]) -> None:
+    def _start(self, lane: Lane, jobs: list[Job]) -> None:
         """Run batches side by side: the bound is the lane's room, not one batch at a time."""
         task = asyncio.get_running_loop().create_task(self._run_batch(lane, jobs))
         self._batches.add(task)
         task.add_done_callback(self._batches.discard)
 
-    async def _run_batch(self, lane: Lane, jobs: list[Job]) -> None:
+    async def _run_batch(self, lane: Lane, jobs: Sequence[Job]) -> None:
         try:
             await self._run(jobs)
-        except Exception as error:  # whatever it was, the leases bring the jobs back
-            FAULTS.labels(self._stage, lane.name.lower()).inc()
-            detail = error.detail if isinstance(error, Error) else repr(error)
-            log.warning("stage_fault", stage=self._stage, jobs=len(jobs), error=type(error).__name__, detail=detail)
+        except Unavailable as error:
+            self._fault(lane, jobs, error)
             await self._hand_back(jobs)
+        except Exception as error:
+            self._fault(lane, jobs, error)
+            if len(jobs) == 1:
+                self.release(jobs[0])  # not put back: its claims go on counting
+                return
+            for job in jobs:
+                if self.holds(job.id):
+                    await self._run_batch(lane, [job])
+
+    def _fault(self, lane: Lane, jobs: Sequence[Job], error: Exception) -> None:
+        FAULTS.labels(self._stage, lane.name.lower()).inc()
+        detail = error.detail if isinstance(error, Error) else repr(error)
+        log.warning(
+            "stage_fault",
+            stage=self._stage,
+            jobs=len(jobs),
+            first=jobs[0].id,
+            error=type(error).__name__,
+            detail=detail,
+        )
 
     async def _hand_back(self, jobs: Sequence[Job], after: int = 5 * SECOND) -> None:
         """Due again in a moment; if even that fails, when the lease ends."""
-        mine = [job for job in jobs if self.holds(job.id)]
-        soon = self._clock() + after
-        try:
-            async with self.leases:
-                await self._queue.later([(self.current(job), soon) for job in mine])
-        except Unavailable as error:
-            log.warning("hand_back_failed", stage=self._stage, jobs=len(mine), detail=error.detail)
-        for job in mine:
-            self.release(job)
+        async with self.leases:
+            mine = [self.current(job) for job in jobs if self.holds(job.id)]
+            soon = self._clock() + after
+            try:
+                await self._queue.later([(job, soon) for job in mine])
+            except Error as error:
+                log.warning("hand_back_failed", stage=self._stage, jobs=len(mine), detail=error.detail)
+            for job in mine:
+                self.release(job)
 
     async def _sleep(self, lane: Lane) -> None:
         with suppress(TimeoutError):

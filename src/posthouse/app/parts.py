@@ -197,7 +197,7 @@ def _sending(settings: Settings, storage: Storage, features: Features, stack: As
     specs = Specs(storage.blobs)
     render = Render(features.templates, features.domains, pool, clock)
     prepare = Prepare(storage.records, specs, features.suppressions, destinations, sites, recorder, retry, clock)
-    flow = Flow(prepare, render, Send(recorder, retry, clock, lease=settings.worker.lease, current=worker.current))
+    flow = Flow(prepare, render, Send(recorder, retry, clock, lease_end=lambda job: worker.current(job).due_at))
     return Sending(worker, recorder, sites, pool, render, specs)
 
 

@@ -93,14 +93,15 @@ async def _started(server: uvicorn.Server, task: asyncio.Task[None]) -> None:
 
 async def _drain(parts: Parts, server: uvicorn.Server | None, tasks: list[asyncio.Task[None]], timeout: float) -> None:
     """Stop taking requests and jobs, finish what is in flight, hand the rest back."""
-    for task in tasks:
-        task.remove_done_callback(lambda _: None)
     if server is not None:
         server.should_exit = True
     parts.housekeeping.stop()
     parts.sending.worker.stop()
     await parts.sending.sites.close(timeout)
-    await parts.sending.recorder.drain()
+    await parts.sending.recorder.drain(timeout)
+    for task in tasks:
+        if task.get_name() == "worker":
+            await asyncio.wait([task], timeout=timeout)  # a claim on its way
     await parts.sending.worker.hand_back_all()
     if tasks:
         _, late = await asyncio.wait(tasks, timeout=timeout)

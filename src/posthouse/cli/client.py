@@ -196,15 +196,23 @@ async def _in_process(stack: AsyncExitStack, app: App, settings: Settings) -> As
 
 async def _starting(settings: Settings) -> str:
     """:raises Unavailable: what owns the database does not answer in time."""
-    for _ in range(round(_START_LIMIT / _START_PAUSE)):
-        if url := await serving(settings):
-            return url
-        await asyncio.sleep(_START_PAUSE)
+    if url := await appeared(settings, _START_LIMIT):
+        return url
     raise Unavailable(
         f"A `posthouse serve` owns {settings.data_dir} but its API does not answer. Wait until it has started, "
         "or name it with --url.",
         code="server_not_found",
     )
+
+
+async def appeared(settings: Settings, limit: float) -> str | None:
+    """The address of the `serve` on this data directory as soon as one answers; None after
+    `limit` seconds without."""
+    for _ in range(max(1, round(limit / _START_PAUSE))):
+        if url := await serving(settings):
+            return url
+        await asyncio.sleep(_START_PAUSE)
+    return None
 
 
 def stored_key(settings: Settings, named: str | None = None) -> str:

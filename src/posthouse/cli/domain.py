@@ -133,4 +133,4 @@ def _checks(out: Output, domain: dict[str, Any]) -> None:
 def _state(check: dict[str, Any]) -> str:
     if check.get("ok") is None:
         return "no answer"
-    return "ok" if check["ok"] else "missing" if check.get("required", True) else "recommended"
+    return "ok" if check["ok"] else "missing" if check.get("required", True) else "not there"

@@ -28,6 +28,8 @@ class _Failure:
     code: str
     lines: tuple[str, ...]
     errors: tuple[tuple[str, str], ...] = ()
+    detail: str = ""
+    """For programs; the lines when empty."""
 
 
 def guarded(run: Callable[[], object], *, as_json: bool) -> int:
@@ -48,6 +50,8 @@ def guarded(run: Callable[[], object], *, as_json: bool) -> int:
     except Exception as wrong:
         if Environment.read().debug:
             traceback.print_exc()
+        if isinstance(wrong, TyperException) and not wrong.format_message():
+            return USAGE  # no command was given; the help is on the screen already
         failure = _explained(wrong)
         _tell(failure, as_json)
         return failure.exit_code
@@ -57,7 +61,7 @@ def guarded(run: Callable[[], object], *, as_json: bool) -> int:
 def _tell(failure: _Failure, as_json: bool) -> None:
     if as_json:
         errors = [{"pointer": pointer, "message": message} for pointer, message in failure.errors]
-        body = {"code": failure.code, "detail": "\n".join(failure.lines), "errors": errors}
+        body = {"code": failure.code, "detail": failure.detail or "\n".join(failure.lines), "errors": errors}
         sys.stderr.write(json.dumps(body, ensure_ascii=False) + "\n")
         return
     first, *rest = failure.lines
@@ -96,7 +100,7 @@ def _refused(problem: Problem) -> _Failure:
         lines.append(hint)
     if problem.retry_after:
         lines.append(f"Try again in {problem.retry_after} s.")
-    return _Failure(FAILED, problem.code, tuple(lines), problem.errors)
+    return _Failure(FAILED, problem.code, tuple(lines), problem.errors, problem.detail)
 
 
 _HINTS = {

@@ -33,6 +33,7 @@ _EVENTS = (
     Column("RECIPIENT", "recipient"),
     Column("DATA", "data"),
 )
+_MICROSECONDS = len("2026-11-22T12:00:00.000000Z")
 Id = Annotated[str, typer.Argument(metavar="MESSAGE", help="msg_…")]
 
 
@@ -61,8 +62,14 @@ async def list_(
     if session.out.as_json:
         session.out.data(found)
         return
-    rows = [{**one, "to": [party["address"] for party in one["recipients"]]} for one in found]
+    rows = [{**one, "to": [party["address"] for party in one["recipients"]], "subject": _subject(one)} for one in found]
     session.out.table(_LIST, rows, empty="No message matches.")
+
+
+def _subject(message: dict[str, Any]) -> object:
+    """A templated message gets its subject when it is filled; until then its template stands for it."""
+    template = message.get("template")
+    return f"(template {template})" if template and not message.get("subject") else message.get("subject")
 
 
 @app.command("show")
@@ -104,7 +111,12 @@ async def explain(session: Session, id: Id) -> None:  # noqa: A002 - the API's n
     session.out.say(told["summary"], style="bold")
     for sentence in told["story"]:
         who = f" [{one_line(sentence['recipient'])}]" if sentence.get("recipient") else ""
-        session.out.say(f"{one_line(sentence['at'])}{who}  {one_line(sentence['text'])}")
+        session.out.say(f"{_milliseconds(sentence['at'])}{who}  {one_line(sentence['text'])}")
+
+
+def _milliseconds(at: object) -> str:
+    text = one_line(at)
+    return f"{text[:23]}Z" if len(text) == _MICROSECONDS else text
 
 
 @app.command("events")
@@ -117,7 +129,9 @@ async def events(session: Session, id: Id) -> None:  # noqa: A002 - the API's na
     if session.out.as_json:
         session.out.data(found)
         return
-    session.out.table(_EVENTS, found, empty="Nothing has happened yet.")
+    session.out.table(
+        _EVENTS, ({**one, "at": _milliseconds(one["at"])} for one in found), empty="Nothing has happened yet."
+    )
 
 
 @app.command("content")

@@ -7,6 +7,7 @@ came from a server or a user passes `clean`, so that it cannot move the cursor o
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,12 +32,19 @@ _STYLES = {
     "canceled": "dim",
     "revoked": "dim",
 }
+_MOMENT = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.\d{6}Z")
 _PIPE_WIDTH = 1000  # a table in a pipe is never folded
 
 
 def clean(text: object) -> str:
     """Printable text: control characters and terminal sequences become U+FFFD, LF stays."""
     return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in str(text))
+
+
+def moment(text: object) -> str:
+    """An RFC 3339 time of the API, to the second; other text as it is."""
+    found = _MOMENT.fullmatch(str(text))
+    return f"{found[1]}Z" if found else one_line(text)
 
 
 def one_line(text: object) -> str:
@@ -118,9 +126,11 @@ def show(value: object) -> str:
             return ""
         case bool():
             return "yes" if value else "no"
+        case {"code": code, "text": text, **rest}:  # a peer's reply
+            return f"“{one_line(' '.join(str(part) for part in (code, rest.get('enhanced'), text) if part))}”"
         case dict():
-            return one_line(" ".join(f"{name}={item}" for name, item in value.items()))  # pyright: ignore[reportUnknownVariableType] - any JSON
+            return one_line(" ".join(f"{name}={show(item)}" for name, item in value.items()))  # pyright: ignore[reportUnknownVariableType] - any JSON
         case list() | tuple():
             return one_line(", ".join(show(item) for item in value))  # pyright: ignore[reportUnknownVariableType] - any JSON
         case _:
-            return one_line(value)
+            return moment(value)

@@ -56,7 +56,7 @@ async def retry(
         raise typer.BadParameter("name the jobs, or give --all")
     async with session.client() as client:
         answer = await client.post("/v1/queue/retry", {"all": True} if everything else {"ids": ids})
-    _count(session, answer, "put back")
+    _count(session, answer, "put back", ids)
 
 
 @app.command("bury")
@@ -69,12 +69,15 @@ async def bury(
     """Set jobs aside so that nothing works on them."""
     async with session.client() as client:
         answer = await client.post("/v1/queue/bury", {"ids": ids, "reason": reason})
-    _count(session, answer, "buried")
+    _count(session, answer, "buried", ids)
 
 
-def _count(session: Session, answer: Any, verb: str) -> None:
+def _count(session: Session, answer: Any, verb: str, ids: list[str] | None) -> None:
+    count, asked = answer["changed"], len(set(ids or ()))
     if session.out.as_json:
         session.out.data(answer)
-        return
-    count = answer["changed"]
-    session.out.say(f"{count} {'job' if count == 1 else 'jobs'} {verb}.")
+    else:
+        session.out.say(f"{count} {'job' if count == 1 else 'jobs'} {verb}.")
+    if count < asked:
+        session.out.hint(f"{asked - count} of {asked} cannot be found in that state: posthouse queue list")
+        raise typer.Exit(1)

@@ -13,12 +13,13 @@ from typing import Annotated, Any
 import typer
 
 from posthouse.cli import message as messages
-from posthouse.cli.client import IN_PROCESS, Client
-from posthouse.cli.output import Output
+from posthouse.cli.client import IN_PROCESS, Client, appeared
+from posthouse.cli.output import Output, one_line
 from posthouse.cli.session import Session, wired
 from posthouse.cli.template import read, variables
 
 _FINAL = {"delivered", "bounced", "suppressed", "canceled", "failed"}
+_SERVER_LIMIT = 15.0  # seconds that `--wait` gives a server to appear
 _MAX_TEXT = 10_000_000
 _MAX_ATTACHMENT = 50_000_000
 Many = list[str] | None
@@ -71,9 +72,12 @@ async def command(
     given = {name: value for name, value in body.items() if value not in (None, [], {})}
     async with session.client() as client:
         answer = await client.post("/v1/messages", given, idempotency_key=idempotency_key)
-        if wait:
+        if wait and client.where != IN_PROCESS:
             await _follow(session.out, client, answer["id"], wait_limit)
             return
+    if wait:
+        await _follow_later(session, answer["id"], wait_limit)
+        return
     _accepted(session.out, client, answer)
 
 
@@ -119,11 +123,19 @@ def _accepted(out: Output, client: Client, answer: dict[str, Any]) -> None:
         out.hint(f"Follow it: posthouse explain {answer['id']}")
 
 
+async def _follow_later(session: Session, id: str, limit: float) -> None:  # noqa: A002 - the API's name
+    """The mail was stored with no server running. One may be starting (`posthouse serve &` a
+    moment ago): it gets a while to answer, with the database free for it."""
+    session.out.hint(f"{id} is stored. Waiting for `posthouse serve` on this data directory.")
+    if await appeared(session.configuration().settings, min(limit, _SERVER_LIMIT)) is None:
+        session.out.hint("No server has started. The mail goes out when `posthouse serve` runs.")
+        raise typer.Exit(1)
+    async with session.client() as client:
+        await _follow(session.out, client, id, limit)
+
+
 async def _follow(out: Output, client: Client, id: str, limit: float) -> None:  # noqa: A002 - the API's name
     """Until every recipient is in a final state; exit code 1 unless all were delivered."""
-    if client.where == IN_PROCESS:
-        out.hint(f"{id} is stored. Nothing sends it until `posthouse serve` runs on this data directory.")
-        raise typer.Exit(1)
     end, pause = time.monotonic() + limit, 0.05
     seen: dict[str, str] = {}
     while True:
@@ -142,4 +154,16 @@ async def _follow(out: Output, client: Client, id: str, limit: float) -> None:  
     if not done:
         out.hint(f"Not at its end after {limit:g} s. It goes on without us: posthouse explain {id}")
     if set(states.values()) != {"delivered"}:
+        await _reason(out, client, id)
         raise typer.Exit(1)
+
+
+async def _reason(out: Output, client: Client, id: str) -> None:  # noqa: A002 - the API's name
+    """The end of the story, for people: a table of states says what, not why."""
+    if out.as_json:
+        return
+    told = await client.get(f"/v1/messages/{id}/explain")
+    endings = {one.get("recipient"): one["text"] for one in told["story"]}
+    for text in [endings[key] for key in endings if key is not None or len(endings) == 1]:
+        out.hint(one_line(text))
+    out.hint(f"All of it: posthouse explain {id}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import signal
 import sys
 import time
@@ -96,7 +97,8 @@ def command(
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     except OSError as error:
-        typer.echo(f"The sink cannot start: {error}. Choose another --port, --log or --keep.", err=True)
+        why = f"port {port} is taken" if error.errno == errno.EADDRINUSE else str(error)
+        typer.echo(f"The sink cannot start: {why}. Choose another --port, --log or --keep.", err=True)
         raise typer.Exit(1) from None
 
 

@@ -14,11 +14,16 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+import structlog
+
 from posthouse.clock import SECOND, Clock
 from posthouse.egress.model import Attempt, Destination, Parcel, Target
 from posthouse.net.smtp import Connection
-from posthouse.smtp.outcome import Envelope, SessionFailed
+from posthouse.smtp.outcome import Cause, Delivery, Envelope, Failure, SessionFailed, Stage
+from posthouse.smtp.reply import Reply
 from posthouse.storage.queue.base import Lane
+
+log = structlog.get_logger("egress")
 
 LANE_CEILING = {Lane.CRITICAL: 1.0, Lane.TRANSACTIONAL: 0.85, Lane.BULK: 0.6}
 """The part of a site's connections that a lane and all lanes below it may use together."""
@@ -232,9 +237,22 @@ class Site:
         envelope = Envelope(
             parcel.reverse_path, parcel.recipients, smtputf8=parcel.smtputf8, body_8bit=not parcel.data.isascii()
         )
-        delivery = await connection.deliver(envelope, parcel.data, canonical=True)
+        delivery = await self._transact(connection, envelope, parcel.data)
         self._settled += 1
         await parcel.settle(parcel, Attempt(started, self._clock(), delivery=delivery))
+
+    async def _transact(self, connection: Connection, envelope: Envelope, data: bytes) -> Delivery:
+        try:
+            return await connection.deliver(envelope, data, canonical=True)
+        except Exception as error:  # ours, not the peer's: an attempt that failed, or the parcel would wait for ever
+            log.exception("delivery_fault", site=self.destination.site, error=type(error).__name__)
+            connection.abort()
+            reply = Reply(451, "4.3.0", ("The message could not be handed over",))
+            failure = Failure(Stage.MAIL, Cause.LOST, reply, detail=type(error).__name__)
+            count = len(envelope.recipients)
+            return Delivery(
+                (reply,) * count, None, Stage.MAIL, connection.peer, ours=frozenset(range(count)), failure=failure
+            )
 
     async def _lane_with_work(self, lane: int) -> int | None:
         """The lane to work for next, in which the connection is counted from now on; None when
@@ -270,9 +288,11 @@ class Site:
             for ip in addresses:
                 try:
                     connection = await self._open(self.destination, Target(host, ip, port))
-                except SessionFailed as error:
-                    why = f"{error} ({error.detail})" if error.detail else str(error)
-                    problems.append(f"{host} [{ip}]:{port}: {why}")
+                except Exception as error:  # also what is wrong on our side, such as a CA file
+                    if not isinstance(error, SessionFailed):
+                        log.warning("connection_fault", site=self.destination.site, error=repr(error))
+                    why = error.detail if isinstance(error, SessionFailed) else ""
+                    problems.append(f"{host} [{ip}]:{port}: {error}" + (f" ({why})" if why else ""))
                     continue
                 self._failures = 0
                 self.suspended_until = 0
@@ -281,7 +301,7 @@ class Site:
             self._suspend("; ".join(problems[-4:]) or "no host has an address")
         else:
             self._no_opening_before = self._clock() + _OPENING_PAUSE
-            asyncio.get_running_loop().call_later(_OPENING_PAUSE / SECOND, self._look_after_waiting)
+            asyncio.get_running_loop().call_later(_OPENING_PAUSE / SECOND + 0.01, self._look_after_waiting)
         return None
 
     def _suspend(self, reason: str) -> None:

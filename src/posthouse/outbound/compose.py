@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 import msgspec
 
@@ -22,6 +22,9 @@ from posthouse.storage.blobs.base import Blobs
 from posthouse.storage.records.base import Records, Tx
 from posthouse.templates.model import Key
 from posthouse.templates.service import Templates
+
+Wanted = tuple[str, int | None]
+"""A template's name, and the version that is asked for."""
 
 
 class Composed(msgspec.Struct, frozen=True, gc=False):
@@ -60,24 +63,24 @@ class Compose:
     async def many(self, caller: Caller, batch: Sequence[Checked]) -> list[Composed | Error]:
         """Each for itself: a fault in one is not the others'."""
         senders = await self._domains.sending_domains(caller.tenant.id)
-        keys = await self._resolve(caller.tenant.id, batch)
+        wanted = {(c.template, c.template_version) for c in batch if c.template is not None}
+        keys = await self._resolve(caller.tenant.id, wanted) if wanted else {}
         results: list[Composed | Error] = []
         for checked in batch:
             try:
                 self._check_sender(caller, checked, senders)
                 key = _template(checked, keys)
-                attachments = await self._store(checked.attachments)
-                results.append(await self._rows(caller, checked, key, attachments))
+                attachments = await self._store(checked.attachments) if checked.attachments else ()
+                encoded = specs.encode(_spec(caller, checked, key, attachments))
+                if len(encoded) > specs.INLINE_LIMIT:
+                    encoded = specs.encode(Elsewhere(await self._blobs.put(encoded)))
+                results.append(self._rows(caller.tenant.id, checked, encoded.decode()))
             except (Invalid, Forbidden) as error:
                 results.append(error)
         return results
 
-    async def _resolve(self, tenant_id: str, batch: Sequence[Checked]) -> Mapping[tuple[str, int | None], Key | Error]:
-        wanted = {(c.template, c.template_version) for c in batch if c.template is not None}
-        if not wanted:
-            return {}
-
-        async def work(tx: Tx) -> Mapping[tuple[str, int | None], Key | Error]:
+    async def _resolve(self, tenant_id: str, wanted: Set[Wanted]) -> Mapping[Wanted, Key | Error]:
+        async def work(tx: Tx) -> Mapping[Wanted, Key | Error]:
             return await self._templates.resolve(tx, tenant_id, wanted)
 
         return await self._records.read(work)
@@ -89,26 +92,18 @@ class Compose:
         self._domains.check_sender(senders, domain)
 
     async def _store(self, attachments: Sequence[Attachment]) -> tuple[AttachmentRef, ...]:
-        if not attachments:
-            return ()
         keys = await asyncio.gather(*(self._blobs.put(one.content) for one in attachments))
         return tuple(
             AttachmentRef(one.filename, one.content_type, one.content_id, key, len(one.content))
             for one, key in zip(attachments, keys, strict=True)
         )
 
-    async def _rows(
-        self, caller: Caller, checked: Checked, key: Key | None, attachments: tuple[AttachmentRef, ...]
-    ) -> Composed:
+    def _rows(self, tenant: str, checked: Checked, spec: str) -> Composed:
+        """:param spec: as it stands in the submission's row."""
         now = self._clock()
-        tenant = caller.tenant.id
-        spec = _spec(caller, checked, key, attachments)
-        encoded = specs.encode(spec)
-        if len(encoded) > specs.INLINE_LIMIT:
-            encoded = specs.encode(Elsewhere(await self._blobs.put(encoded)))
         tags = f",{','.join(checked.tags)}," if checked.tags else None
         submission = ids.new("sub")
-        shared = (submission, tenant, now, tags, encoded.decode())
+        shared = (submission, tenant, now, tags, spec)
         due = checked.due_at
         state = State.SCHEDULED if due > now else State.QUEUED
         expires = expires_at(due, checked.stream)
@@ -125,7 +120,7 @@ class Compose:
         return Composed(shared, rows, names, state, lane)
 
 
-def _template(checked: Checked, keys: Mapping[tuple[str, int | None], Key | Error]) -> Key | None:
+def _template(checked: Checked, keys: Mapping[Wanted, Key | Error]) -> Key | None:
     if checked.template is None:
         return None
     key = keys[checked.template, checked.template_version]

@@ -30,11 +30,13 @@ _INSERT_MESSAGES = (
     f"INSERT INTO message ({_NAMES}) SELECT {_NAMES} FROM {{v({_COLUMNS})}} WHERE true ON CONFLICT DO NOTHING"  # noqa: S608
 )
 
+# CROSS JOIN, which SQLite takes as the order to go in: for the sake of ORDER BY its planner
+# would walk all messages and look each one up among the ids.
 _LOAD = """
 SELECT m.id, m.rcpt, m.tenant_id, m.submission_id, m.stream_id, m.lane, m.address, m.name, m.created_at,
        m.due_at, m.expires_at, m.attempts, m.variables, m.next_at, m.reply IS NOT NULL
-FROM {v(id text)} JOIN message m ON m.id = v.id
-WHERE m.state IN ('queued', 'scheduled', 'deferred')
+FROM {v(id text)} CROSS JOIN message m
+WHERE m.id = v.id AND m.state IN ('queued', 'scheduled', 'deferred')
 ORDER BY m.id, m.rcpt"""
 
 _FIRST = """
@@ -186,7 +188,7 @@ UPDATE message SET state = 'canceled', updated_at = $3
 WHERE tenant_id = $1 AND id = $2 AND state IN ('queued', 'scheduled', 'deferred')"""
 _RESCHEDULE = """
 UPDATE message SET state = $3, due_at = $4, next_at = $4, expires_at = $5, updated_at = $6
-WHERE tenant_id = $1 AND id = $2 AND state IN ('queued', 'scheduled')"""
+WHERE tenant_id = $1 AND id = $2 AND state IN ('queued', 'scheduled', 'deferred')"""
 
 
 async def cancel(tx: Tx, tenant_id: str, message_id: str, at: int) -> int:

@@ -38,6 +38,10 @@ _LOCATE_SECONDS = 3.0
 """A batch waits this long for DNS; a domain that takes longer waits by itself."""
 
 
+Found = tuple[dict[str, Spec], list[tuple[str, str]]]
+"""Specs by id, and rows (id, JSON text) that are still to be read."""
+
+
 class Specs:
     """Submissions by id; immutable, so kept until room is needed."""
 
@@ -45,19 +49,23 @@ class Specs:
         self._blobs = blobs
         self._kept: OrderedDict[str, Spec] = OrderedDict()
 
-    def missing(self, wanted: set[str]) -> list[str]:
-        return [name for name in wanted if name not in self._kept]
+    async def find(self, tx: Tx, wanted: set[str]) -> Found:
+        """In a transaction: those at hand, and the rows of the others."""
+        kept = {name: spec for name in wanted if (spec := self._kept.get(name)) is not None}
+        missing = [name for name in wanted if name not in kept]
+        rows = await ledger.specs(tx, missing) if missing else []
+        return kept, [(row[0], row[1]) for row in rows]
 
-    async def of(self, wanted: set[str], rows: Sequence[tuple[str, str]]) -> dict[str, Spec]:
-        """The wanted ones, of which `rows` (id, JSON text) are those that were missing."""
-        fresh = {name: await self._read(text.encode()) for name, text in rows}
+    async def read(self, found: Found) -> dict[str, Spec]:
+        """After it, by id: a large one lies in a blob."""
+        kept, rows = found
+        fresh = {name: await self._decode(text.encode()) for name, text in rows}
         self._kept.update(fresh)
-        found = {name: self._kept[name] for name in wanted}
         while len(self._kept) > _SPECS_KEPT:
             self._kept.popitem(last=False)
-        return found
+        return kept | fresh
 
-    async def _read(self, data: bytes) -> Spec:
+    async def _decode(self, data: bytes) -> Spec:
         if data.startswith(specs.ELSEWHERE_MARK):
             data = await self._blobs.get(specs.decode_elsewhere(data).blob)
         return specs.decode(data)
@@ -113,14 +121,12 @@ class Prepare:
     async def _load(self, jobs: Sequence[Job]) -> tuple[list[Due], dict[str, Spec]]:
         ids = [job.id for job in jobs]
 
-        async def work(tx: Tx) -> tuple[list[Due], list[tuple[str, str]]]:
+        async def work(tx: Tx) -> tuple[list[Due], Found]:
             dues = await ledger.load(tx, ids)
-            missing = self._specs.missing({due.submission_id for due in dues})
-            rows = await ledger.specs(tx, missing) if missing else []
-            return dues, [(row[0], row[1]) for row in rows]
+            return dues, await self._specs.find(tx, {due.submission_id for due in dues})
 
-        dues, rows = await self._records.read(work)
-        return dues, await self._specs.of({due.submission_id for due in dues}, rows)
+        dues, found = await self._records.read(work)
+        return dues, await self._specs.read(found)
 
     async def _locate(self, domains: set[str]) -> Mapping[str, Destination | NoDestination]:
         """Domains whose DNS is slow are left out: they are asked for on."""

@@ -55,6 +55,8 @@ def invalid(error: msgspec.ValidationError, data: bytes | None = None, base: str
         message = "This field is unknown" if field[1].startswith("contains") else "This field is needed"
     elif _MATCHING.search(message):
         message = "This may not contain a line break or NUL"
+    elif "RFC3339" in message:
+        message = "This has to be a time with its zone (RFC 3339), such as 2027-01-31T08:00:00Z"
     else:
         message = re.sub(r"`([^`]*)`", lambda m: " or ".join(_TYPES.get(t, t) for t in m[1].split(" | ")), message)
     if open_map and data is not None:

@@ -26,13 +26,9 @@ from posthouse.smtp.outcome import Delivery, Stage
 from posthouse.smtp.reply import Reply
 from posthouse.storage.queue.base import Job
 
-STALE_AFTER = 10.0
-"""Seconds: a parcel that waited longer at its site is not sent but looked at anew, so that the
+STALE_AFTER = 10 * SECOND
+"""µs: a parcel that waited longer at its site is not sent but looked at anew, so that the
 suppression check is never older than this."""
-LEASE_PART = 3
-"""Nor one that waited longer than this part of a lease, nor one whose lease has ended: the worker
-keeps at least half of every lease ahead, so a process that was stopped past its leases (SIGSTOP,
-a suspended machine) sends nothing that another has taken over."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -48,15 +44,13 @@ class _Group:
 
 class Send:
     def __init__(
-        self, recorder: Recorder, retry: RetryPolicy, clock: Clock, *, lease: float, current: Callable[[Job], Job]
+        self, recorder: Recorder, retry: RetryPolicy, clock: Clock, *, lease_end: Callable[[Job], int]
     ) -> None:
-        """
-        :param lease: seconds, of the jobs that the parcels are made from.
-        :param current: a job with its latest lease.
-        """
-        self._current = current
+        """:param lease_end: of a job as we know it (µs). Nothing is sent after it: a process that
+        was stopped past its leases (SIGSTOP, a suspended machine) sends nothing that another
+        has taken over, whether it was rendered before or after the pause."""
         self._recorder = recorder
-        self._stale_after = int(min(STALE_AFTER, lease / LEASE_PART) * SECOND)
+        self._lease_end = lease_end
         self._retry = retry
         self._clock = clock
 
@@ -79,7 +73,7 @@ class Send:
             recipients=recipients,
             data=data,
             smtputf8=not (reverse_path.isascii() and all(map(str.isascii, recipients))),
-            deadline=min(dues[0].expires_at, self._clock() + self._stale_after, self._current(mail.job).due_at),
+            deadline=min(dues[0].expires_at, self._clock() + STALE_AFTER, self._lease_end(mail.job)),
             settle=self._settle,
             context=_Group(mail, dues, site),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -38,7 +39,7 @@ from posthouse.outbound.model import (
     RecipientView,
     State,
 )
-from posthouse.outbound.prepare import Specs
+from posthouse.outbound.prepare import Found, Specs
 from posthouse.outbound.reading import read
 from posthouse.outbound.render import Render
 from posthouse.outbound.spec import Spec
@@ -170,7 +171,7 @@ class Outbound:
             Submission(
                 caller.tenant.id,
                 caller.tenant.limits.daily_quota,
-                min(one.lane for one in composed),
+                Counter(row[5] for row in messages),
                 [one.shared for one in composed],
                 messages,
                 len(messages),
@@ -207,17 +208,14 @@ class Outbound:
         :raises NotFound: code `message_not_found`, for another tenant's as well.
         """
 
-        async def work(tx: Tx) -> tuple[list[Line], list[tuple[str, str]]]:
+        async def work(tx: Tx) -> tuple[list[Line], Found]:
             lines = await ledger.get(tx, caller.tenant.id, message_id)
-            missing = self._specs.missing({line.submission_id for line in lines})
-            rows = await ledger.specs(tx, missing) if missing else []
-            return lines, [(row[0], row[1]) for row in rows]
+            return lines, await self._specs.find(tx, {line.submission_id for line in lines})
 
-        lines, rows = await self._records.read(work)
+        lines, found = await self._records.read(work)
         if not lines:
             raise NotFound("There is no message with this id", code="message_not_found")
-        found = await self._specs.of({line.submission_id for line in lines}, rows)
-        return lines, found[lines[0].submission_id]
+        return lines, (await self._specs.read(found))[lines[0].submission_id]
 
     async def get(self, caller: Caller, message_id: str) -> MessageView:
         lines, spec = await self.access(caller, message_id)
@@ -231,15 +229,13 @@ class Outbound:
                 return Page([], None)
             wanted = replace(wanted, stream=stream.id)
 
-        async def work(tx: Tx) -> tuple[list[str], list[Line], list[tuple[str, str]]]:
+        async def work(tx: Tx) -> tuple[list[str], list[Line], Found]:
             names = await ledger.page(tx, caller.tenant.id, wanted, before=cursor, limit=limit + 1)
             lines = await ledger.get_many(tx, caller.tenant.id, names[:limit])
-            missing = self._specs.missing({line.submission_id for line in lines})
-            rows = await ledger.specs(tx, missing) if missing else []
-            return names, lines, [(row[0], row[1]) for row in rows]
+            return names, lines, await self._specs.find(tx, {line.submission_id for line in lines})
 
-        names, lines, rows = await self._records.read(work)
-        found = await self._specs.of({line.submission_id for line in lines}, rows)
+        names, lines, unread = await self._records.read(work)
+        found = await self._specs.read(unread)
         by_id: dict[str, list[Line]] = {name: [] for name in names[:limit]}
         for line in lines:
             by_id[line.id].append(line)
@@ -321,7 +317,7 @@ class Outbound:
         streams = {stream.id: stream for stream in (await self._streams.of(caller.tenant.id)).values()}
 
         async def work(tx: Tx) -> None:
-            lines = await self._waiting(tx, caller, message_id)
+            lines = await self._waiting(tx, caller, message_id, must_wait=True)
             if any(line.attempts for line in lines):
                 raise Conflict("An attempt was made already", code="message_attempted")
             first = lines[0]
@@ -340,8 +336,12 @@ class Outbound:
         await self._records.write(work)
         return await self.get(caller, message_id)
 
-    async def _waiting(self, tx: Tx, caller: Caller, message_id: str) -> list[Line]:
-        """The message's rows, with its waiting job taken out of the queue."""
+    async def _waiting(self, tx: Tx, caller: Caller, message_id: str, *, must_wait: bool = False) -> list[Line]:
+        """The message's rows, with its waiting job taken out of the queue.
+
+        :param must_wait: refuse where the job cannot be taken out, whether it is worked on or not:
+            a message never has two jobs.
+        """
         lines = await ledger.get(tx, caller.tenant.id, message_id)
         if not lines:
             raise NotFound("There is no message with this id", code="message_not_found")
@@ -352,9 +352,9 @@ class Outbound:
         first = lines[0]
         job = Job(RENDER, first.lane, caller.tenant.id, due, message_id)
         taken = await self._queue.withdraw([job], tx=tx)
-        # A job whose lease was freed by a restart is due at another time; it ends by itself
-        # when it finds nothing open.
-        if not taken and (self._works_on is None or self._works_on(message_id)):
+        # A job that was handed back or freed by a restart is due at another time; it ends by
+        # itself when it finds nothing open.
+        if not taken and (must_wait or self._works_on is None or self._works_on(message_id)):
             raise Conflict("An attempt is being made now; look again in a moment", code="message_in_flight")
         return lines
 

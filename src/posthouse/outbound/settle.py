@@ -18,7 +18,7 @@ from prometheus_client import Counter, Histogram
 
 from posthouse import ids
 from posthouse.clock import SECOND
-from posthouse.errors import Error, Unavailable
+from posthouse.errors import Unavailable
 from posthouse.events import log as event_log
 from posthouse.events.types import Type
 from posthouse.outbound import ledger
@@ -118,57 +118,84 @@ class Recorder:
             self._flusher = asyncio.get_running_loop().create_task(self._flush())
         return done
 
-    async def drain(self) -> None:
-        if self._flusher is not None:
-            await self._flusher
+    async def drain(self, timeout: float) -> None:
+        """Waits until all is on disk, so many seconds at most; what is not then is attempted
+        again by whoever claims its job next."""
+        if self._flusher is not None and not self._flusher.done():
+            await asyncio.wait([self._flusher], timeout=timeout)
+        if self._waiting:
+            log.error("outcomes_not_recorded", entries=len(self._waiting))
 
     async def _flush(self) -> None:
         pause = 0.1
         while self._waiting:
-            batch, self._waiting = self._waiting[:MOST_IN_STEP], self._waiting[MOST_IN_STEP:]
+            batch = self._waiting[:MOST_IN_STEP]
             try:
                 async with self._leases:
                     await self._write(batch)
                 pause = 0.1
             except Unavailable as error:
                 log.warning("record_waits_for_storage", entries=len(batch), detail=error.detail)
-                self._waiting = batch + self._waiting
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 5.0)
 
     async def _write(self, batch: list[_Waiting]) -> None:
+        """Together; when one of them cannot be written, each by itself.
+
+        :raises Unavailable: those that are not written yet wait on.
+        """
         try:
             await self._step([waiting.entry for waiting in batch])
-        except LeaseLost:
-            await self._write_singly(batch)
-            return
-        except Error as error:
-            if isinstance(error, Unavailable) or len(batch) == 1:
-                raise
-            await self._write_singly(batch)
+        except Unavailable:
+            raise
+        except Exception:  # a lost lease, or an entry that storage does not take
+            for waiting in batch:
+                self._finish([waiting], written=await self._write_alone(waiting.entry))
             return
         RECORD_BATCH.observe(len(batch))
-        for waiting in batch:
-            self._finish(waiting, written=True)
+        self._finish(batch, written=True)
 
-    async def _write_singly(self, batch: list[_Waiting]) -> None:
-        for waiting in batch:
-            try:
-                await self._step([waiting.entry])
-            except LeaseLost:
-                log.warning("lease_lost", message_id=waiting.entry.job.id)
-                self._finish(waiting, written=False)
-            else:
-                self._finish(waiting, written=True)
+    async def _write_alone(self, entry: Entry) -> bool:
+        try:
+            await self._step([entry])
+        except Unavailable:
+            raise
+        except LeaseLost:
+            log.warning("lease_lost", message_id=entry.job.id)
+            return False
+        except Exception as error:
+            log.exception("outcome_refused", message_id=entry.job.id, error=type(error).__name__)
+            return await self._write_bare(entry, error)
+        return True
 
-    def _finish(self, waiting: _Waiting, *, written: bool) -> None:
-        entry = waiting.entry
-        if not entry.open:
-            self._release(entry.job)
-        if written:
-            _count(entry.outcomes)
-        if not waiting.done.done():
-            waiting.done.set_result(written)
+    async def _write_bare(self, entry: Entry, error: Exception) -> bool:
+        """The states alone. When even they are refused the job is set aside for people: were it
+        left to its lease, it would be sent again and again."""
+        plain = [msgspec.structs.replace(outcome, data=None, reply=None, suppress=None) for outcome in entry.outcomes]
+        try:
+            await self._step([Entry(entry.job, plain, entry.again_at, entry.open)])
+        except Unavailable:
+            raise
+        except LeaseLost:
+            return False
+        except Exception:
+            reason = f"its outcome could not be recorded ({type(error).__name__})"
+            await self._queue.bury([(self._current(entry.job), reason)])
+            log.exception("job_buried", message_id=entry.job.id)
+            return False
+        return True
+
+    def _finish(self, batch: list[_Waiting], *, written: bool) -> None:
+        """`batch` is the head of what waits."""
+        del self._waiting[: len(batch)]
+        for waiting in batch:
+            entry = waiting.entry
+            if not entry.open:
+                self._release(entry.job)
+            if written:
+                _count(entry.outcomes)
+            if not waiting.done.done():
+                waiting.done.set_result(written)
 
     async def _step(self, entries: Sequence[Entry]) -> None:
         """One transaction. The jobs go first: a lost lease undoes all of it."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -18,7 +18,7 @@ from prometheus_client import Counter, Histogram
 from posthouse import ids
 from posthouse.accounts import idempotency, limits
 from posthouse.clock import Clock
-from posthouse.errors import Conflict, Limited
+from posthouse.errors import Limited, Unavailable
 from posthouse.events import log as event_log
 from posthouse.events.types import Type
 from posthouse.outbound import ledger
@@ -43,14 +43,15 @@ class Submission(msgspec.Struct, frozen=True, gc=False):
 
     tenant_id: str
     quota: int
-    lane: int
+    lanes: Mapping[int, int]
+    """How many messages go into each lane."""
     shared: Sequence[ledger.NewSubmission]
     messages: Sequence[ledger.NewMessage]
     count: int
     first: idempotency.First | None = None
 
 
-Result = None | Limited | Conflict
+Result = Exception | None
 """None: durable. Else nothing of this submission was written."""
 
 
@@ -112,7 +113,9 @@ class Submit:
     async def _write(self, batch: list[_Waiting]) -> None:
         try:
             results = await self._step([waiting.submission for waiting in batch])
-        except Conflict:
+        except Unavailable:
+            raise
+        except Exception:  # one of them is refused: which?
             if len(batch) == 1:
                 raise
             for waiting in batch:
@@ -124,15 +127,18 @@ class Submit:
     async def _write_alone(self, waiting: _Waiting) -> None:
         try:
             result = (await self._step([waiting.submission]))[0]
-        except Conflict as error:
+        except Unavailable:
+            raise
+        except Exception as error:
             result = error
         self._finish(waiting, result)
 
     def _finish(self, waiting: _Waiting, result: Result) -> None:
         submission = waiting.submission
         if result is None:
-            _ACCEPTED[submission.lane].inc(submission.count)
-            self._wake(submission.lane)
+            for lane, count in submission.lanes.items():
+                _ACCEPTED[lane].inc(count)
+                self._wake(lane)
         if not waiting.done.done():
             waiting.done.set_result(result)
 

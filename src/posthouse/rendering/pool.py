@@ -13,12 +13,14 @@ import sys
 from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import cast
 
 import msgspec
 import structlog
 from prometheus_client import Counter
 
+from posthouse.errors import Unavailable
 from posthouse.rendering.process import LENGTH, Answer, Context, Failure, Request, Setup, Task
 from posthouse.storage.queue.base import Lane
 
@@ -71,8 +73,13 @@ class RenderPool:
         return [process.pid for process in self._processes]
 
     async def render(self, lane: int, tasks: Sequence[Task], contexts: Mapping[str, Context]) -> list[Result]:
-        """Results in the order of `tasks`; `contexts` holds each task's context."""
+        """Results in the order of `tasks`; `contexts` holds each task's context.
+
+        :raises Unavailable: the pool was closed.
+        """
         await self.start()
+        if self._closed:
+            raise Unavailable(detail="the render processes are stopped")
         loop = asyncio.get_running_loop()
         batches = [
             _Batch(lane, tasks[at : at + TASKS_IN_BATCH], contexts, loop.create_future())
@@ -88,10 +95,15 @@ class RenderPool:
         return results
 
     async def close(self) -> None:
+        """What waits fails as `Unavailable`."""
         self._closed = True
-        for process in self._processes:
+        for batch in [*chain(*self._waiting), *chain(*(process.batches.values() for process in self._processes))]:
+            if not batch.done.done():
+                batch.done.set_exception(Unavailable(detail="the render processes are stopped"))
+        closing = list(self._processes)
+        for process in closing:
             process.close()
-        for process in self._processes:
+        for process in closing:
             await process.reap()
 
     # Feeding.
@@ -99,13 +111,19 @@ class RenderPool:
     def _feed(self) -> None:
         """Give the most urgent batches to the least busy processes."""
         while True:
-            process = min(self._processes, key=lambda p: len(p.batches), default=None)
+            ready = (process for process in self._processes if process.ready)
+            process = min(ready, key=lambda p: len(p.batches), default=None)
             if process is None or len(process.batches) >= _AHEAD:
                 return
             batch = next((waiting.popleft() for waiting in self._waiting if waiting), None)
             if batch is None:
                 return
-            process.send(batch)
+            if not batch.done.done():
+                process.send(batch)
+
+    def began(self) -> None:
+        """A process is ready for work."""
+        self._feed()
 
     def answered(self, batch: _Batch, results: list[Result]) -> None:
         if not batch.done.done():
@@ -120,14 +138,32 @@ class RenderPool:
             return
         DEATHS.inc()
         log.error("render_process_died", pid=process.pid, batches=len(process.batches))
-        for batch in process.batches.values():
-            batch.deaths += 1
+        batches = list(process.batches.values())
+        if batches:
+            batches[0].deaths += 1  # it answers in order: the others were not begun
+        for batch in reversed(batches):
             self._again(batch)
-        task = asyncio.get_running_loop().create_task(self._launch())
+        task = asyncio.get_running_loop().create_task(self._relaunch(0.0 if process.ready else 1.0))
         self._restarts.add(task)
         task.add_done_callback(self._restarts.discard)
 
+    async def _relaunch(self, pause: float) -> None:
+        """Until it succeeds: the machine may be out of processes or memory for a while."""
+        await asyncio.sleep(pause)
+        pause = 0.1
+        while not self._closed:
+            try:
+                await self._launch()
+            except OSError as error:
+                log.warning("render_process_not_started", error=str(error))
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, 5.0)
+            else:
+                return
+
     def _again(self, batch: _Batch) -> None:
+        if batch.done.done():
+            return  # nobody waits any more
         if batch.deaths < 2:
             self._waiting[batch.lane].appendleft(batch)
         elif len(batch.tasks) == 1:
@@ -144,7 +180,12 @@ class RenderPool:
         together = asyncio.gather(*(single.done for single in singles))
 
         def collect(done: asyncio.Future[list[list[Result]]]) -> None:
-            if not batch.done.done() and not done.cancelled():
+            if batch.done.done() or done.cancelled():
+                return
+            error = done.exception()
+            if error is not None:
+                batch.done.set_exception(error)
+            else:
                 batch.done.set_result([part[0] for part in done.result()])
 
         together.add_done_callback(collect)
@@ -153,19 +194,24 @@ class RenderPool:
         ours, theirs = socket.socketpair()
         for end in (ours, theirs):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER)
-        child = subprocess.Popen(  # noqa: S603, ASYNC220 - our own module; fork and exec take a millisecond
-            [sys.executable, "-c", _CHILD, str(theirs.fileno())],
-            pass_fds=(theirs.fileno(),),
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,  # a Ctrl-C is for the server, which ends us when it has finished
-        )
-        theirs.close()
-        loop = asyncio.get_running_loop()
-        _, protocol = await loop.create_unix_connection(lambda: _Process(self, child), sock=ours)
-        process = protocol
-        process.write(msgspec.msgpack.encode(self._setup))
+        try:
+            child = subprocess.Popen(  # noqa: S603, ASYNC220 - our own module; fork and exec take a millisecond
+                [sys.executable, "-c", _CHILD, str(theirs.fileno())],
+                pass_fds=(theirs.fileno(),),
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,  # a Ctrl-C is for the server, which ends us when it has finished
+            )
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        process = _Process(self, child)
         self._processes.append(process)
-        self._feed()
+        await asyncio.get_running_loop().create_unix_connection(lambda: process, sock=ours)
+        process.write(msgspec.msgpack.encode(self._setup))
+        if self._closed:
+            process.close()
 
 
 class _Process(asyncio.Protocol):
@@ -178,6 +224,9 @@ class _Process(asyncio.Protocol):
         self.batches: OrderedDict[int, _Batch] = OrderedDict()
         self._known: OrderedDict[str, None] = OrderedDict()
         self._number = 0
+        self.ready = False
+        """It has read its setup. Until then it is given nothing: a process that cannot even
+        start must not be held against a message."""
         self._transport: asyncio.Transport | None = None
         self._pieces: list[bytes] = []
         self._have = 0
@@ -190,6 +239,7 @@ class _Process(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=_SOCKET_BUFFER)
+        self._expect()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._watch is not None:
@@ -240,10 +290,14 @@ class _Process(asyncio.Protocol):
                 self._need, self._in_body = LENGTH.unpack(frame)[0], True
 
     def _answered(self, answer: Answer) -> None:
-        batch = self.batches.pop(answer.number)
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None
+        if not self.ready:
+            self.ready = True
+            self._pool.began()
+            return
+        batch = self.batches.pop(answer.number)
         if self.batches:
             self._expect()
         self._pool.answered(batch, answer.results)

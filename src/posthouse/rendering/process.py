@@ -2,7 +2,8 @@
 
 Frames both ways on the socket FD: a length (4 octets, big-endian) and msgpack. A request
 brings contexts (what the messages of one request share; kept until told to drop) and tasks;
-the answer has the signed bytes of each task, or why there are none.
+the answer has the signed bytes of each task, or why there are none. The first answer, to
+the setup, is empty.
 """
 
 from __future__ import annotations
@@ -250,9 +251,13 @@ def main(descriptor: int) -> None:
     renderer = Renderer(msgspec.msgpack.decode(setup, type=Setup))
     decode = msgspec.msgpack.Decoder(Request).decode
     encode = msgspec.msgpack.Encoder().encode
-    while (frame := read_frame(sock)) is not None:
-        data = encode(renderer.answer(decode(frame)))
+    answer = Answer(0, [])  # ready
+    while True:
+        data = encode(answer)
         try:
             sock.sendall(LENGTH.pack(len(data)) + data)
         except (BrokenPipeError, ConnectionResetError):
             return
+        if (frame := read_frame(sock)) is None:
+            return
+        answer = renderer.answer(decode(frame))

@@ -6,8 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+import typer
 from stub_app import Request, Run, StubApp
+
+from posthouse.cli import client as client_module
+from posthouse.cli import send as send_module
+from posthouse.cli.client import Client
+from posthouse.cli.output import Output
 
 pytestmark = pytest.mark.usefixtures("data")
 
@@ -155,11 +162,74 @@ class TestSend:
         assert as_json.out == ""
         assert json.loads(as_json.err)["errors"] == errors
 
-    def test_waiting_without_a_server_says_that_nothing_sends(self, run: Run, app: StubApp) -> None:
+    def test_waiting_without_a_server_says_that_nothing_sends(
+        self, run: Run, app: StubApp, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(send_module, "_SERVER_LIMIT", 0.2)
         app.answers["POST /v1/messages"] = 202, {"id": "msg_1", "status": "queued", "recipients": []}
         ran = run("send", "--from", "a@b.c", "--to", "d@e.f", "--subject", "s", "--text", "t", "--wait")
         assert ran.code == 1
         assert "posthouse serve" in ran.err
+
+    def test_waiting_finds_a_server_that_starts_a_moment_later(
+        self, run: Run, app: StubApp, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        app.answers["POST /v1/messages"] = 202, {"id": "msg_1", "status": "queued", "recipients": []}
+        answers = iter([None, None, None, "http://127.0.0.1:9", "http://127.0.0.1:9"])
+        follow = list[str]()
+
+        async def later(settings: object) -> str | None:
+            return next(answers)
+
+        async def followed(out: object, client: Client, id: str, limit: float) -> None:  # noqa: A002 - the API's name
+            follow.append(f"{id} at {client.where}")
+
+        monkeypatch.setattr(client_module, "serving", later)
+        monkeypatch.setattr(send_module, "_follow", followed)
+        ran = run("send", "--from", "a@b.c", "--to", "d@e.f", "--subject", "s", "--text", "t", "--wait")
+        assert ran.code == 0
+        assert follow == ["msg_1 at http://127.0.0.1:9"]
+
+    async def test_a_bad_end_is_told_with_its_reason(self, capfd: pytest.CaptureFixture[str]) -> None:
+        failed = {**MESSAGE, "status": "failed", "recipients": [{"address": "bob@example.org", "status": "failed"}]}
+        story = [{"at": "2026-11-22T12:00:00.000000Z", "text": text} for text in ("Accepted.", "Failed: no `order`.")]
+
+        def answer(request: httpx.Request) -> httpx.Response:
+            return httpx.Response(200, json={"story": story} if request.url.path.endswith("/explain") else failed)
+
+        async with httpx.AsyncClient(transport=httpx.MockTransport(answer), base_url="http://x") as http:
+            with pytest.raises(typer.Exit):
+                await send_module._follow(  # pyright: ignore[reportPrivateUsage] - the waiting alone
+                    Output(), Client(http, "http://x"), "msg_1", 5.0
+                )
+        told = capfd.readouterr().err
+        assert "Failed: no `order`." in told
+        assert "Accepted." not in told
+        assert "posthouse explain msg_1" in told
+
+
+def test_a_job_that_is_not_there_is_not_a_success(run: Run, app: StubApp) -> None:
+    app.answers["POST /v1/queue/retry"] = 200, {"changed": 1}
+    ran = run("queue", "retry", "job_1", "job_2")
+    assert ran.code == 1
+    assert "1 job put back." in ran.out
+    assert "1 of 2" in ran.err
+    assert run("queue", "retry", "--all").code == 0
+
+
+def test_events_are_readable(run: Run, app: StubApp) -> None:
+    reply = {"code": 451, "enhanced": "4.3.0", "text": "later"}
+    event = {"at": "2026-11-22T12:00:00.123456Z", "type": "deferred", "stage": "send", "recipient": "bob@example.org"}
+    app.answers["GET /v1/messages/msg_1/events"] = page({**event, "data": {"attempt": 1, "reply": reply}})
+    out = run("message", "events", "msg_1").out
+    assert "2026-11-22T12:00:00.123Z" in out
+    assert "attempt=1 reply=“451 4.3.0 later”" in out
+
+
+def test_a_message_that_is_not_filled_yet_shows_its_template(run: Run, app: StubApp) -> None:
+    app.answers["GET /v1/messages"] = page({**MESSAGE, "subject": None, "template": "welcome"})
+    assert "(template welcome)" in run("message", "list").out
+    assert "2026-11-22T12:00:00Z" in run("message", "list").out
 
 
 def test_domain_add_prints_a_zone(run: Run, app: StubApp) -> None:

@@ -239,3 +239,10 @@ class TestConnect:
             (data / "serve.json").write_text(text)
             async with connect(load(environ={}).settings, NOWHERE, app=app) as client:
                 assert client.where == "in this process"
+
+
+def test_no_command_shows_the_help_and_nothing_else(run: Run) -> None:
+    ran = run()
+    assert ran.code == 2
+    assert "Usage" in ran.out
+    assert ran.err == ""

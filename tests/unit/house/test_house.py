@@ -89,3 +89,20 @@ def test_a_setting_an_event_and_an_error_are_all_documented() -> None:
         meaning for _, meaning in reference._documented_members(reference.SOURCE / "events" / "types.py", "Type")
     )
     assert {"domain_not_found", "idempotency_key_reused"} <= {one.name for one in reference.codes()}
+
+
+def test_every_error_says_what_to_do() -> None:
+    written = {one.name for one in reference.codes()}
+    assert written == set(reference.ADVICE), "keep scripts/error_advice.py and the codes in the source together"
+    assert all(text.endswith(".") for text, *_ in reference.ADVICE.values())
+
+
+def test_every_code_given_in_the_source_is_in_the_reference() -> None:
+    """A plain search, so that a way of raising that `reference` does not follow is noticed."""
+    given: set[str] = set()
+    for path in (ROOT / "src").rglob("*.py"):
+        text = path.read_text()
+        given |= set(re.findall(r"""^    code(?:: [A-Za-z\[\]]+)? = "([a-z_]+)"$""", text, re.MULTILINE))
+        given |= set(re.findall(r"""\bcode="([a-z_]+)\"""", text))
+    assert len(given) > 50
+    assert given <= {one.name for one in reference.codes()}
