@@ -103,7 +103,7 @@ class House:
         self.peers.gate.set()
         self.tasks: list[asyncio.Task[None]] = []
 
-    async def open(self, *, quota: int = 0) -> House:
+    async def open(self, *, tenant: str = "one") -> House:
         records, clock = self.records, self.clock
         options = {"url": f"file://{self.directory / 'blobs'}"}
         self.blobs = await open_blobs(**options)
@@ -123,7 +123,7 @@ class House:
         )
         self.sites = Sites(open_connection=self.peers.open, addresses=destinations.addresses, idle=0.05, clock=clock)
         self._wire(destinations)
-        self.caller = await self.tenant("one", quota)
+        self.caller = await self.tenant(tenant)
         return self
 
     def _wire(self, destinations: Destinations) -> None:

@@ -194,7 +194,7 @@ class Site:
             await connection.quit()
 
     async def _deliver_all(self, connection: Connection, lane: int) -> None:
-        for _ in range(MESSAGES_PER_CONNECTION):
+        for before in range(MESSAGES_PER_CONNECTION):
             parcel = self._take(lane) or await self._wait(connection, lane)
             if parcel is None:
                 return
@@ -206,6 +206,10 @@ class Site:
                 parcel.reverse_path, parcel.recipients, smtputf8=parcel.smtputf8, body_8bit=not parcel.data.isascii()
             )
             delivery = await self._deliver(connection, envelope, parcel.data)
+            if before and not parcel.met_closed and _was_closed(delivery):
+                parcel.met_closed = True
+                self._ready[lane].appendleft(parcel)
+                return
             self._settled += 1
             await parcel.settle(parcel, Attempt(started, self._clock(), delivery=delivery))
             if not connection.reusable:
@@ -302,6 +306,13 @@ class Site:
             self._rate = fresh if self._rate == 0 else 0.5 * self._rate + 0.5 * fresh
             self._settled, self._rate_at = 0, now
         return self._rate
+
+
+def _was_closed(delivery: Delivery) -> bool:
+    """The peer closed the connection after its last message and saw nothing of this one."""
+    failure = delivery.failure
+    lost = failure is not None and failure.local and failure.cause is Cause.LOST
+    return lost and delivery.stage is Stage.MAIL and not delivery.unknown
 
 
 def _wake(waiter: asyncio.Future[None]) -> None:
