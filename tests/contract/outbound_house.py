@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from posthouse.outbound.pool import RenderPool
-from posthouse.outbound.render_process import Setup
 
 from posthouse import clock as clocks
 from posthouse.accounts.model import ALL_SCOPES, Caller, Limits
@@ -35,6 +33,8 @@ from posthouse.outbound.prepare import Prepare, Specs
 from posthouse.outbound.settle import Outcome, Recorder
 from posthouse.outbound.submit import RENDER
 from posthouse.outbound.verdict import RetryPolicy
+from posthouse.rendering.pool import RenderPool
+from posthouse.rendering.process import Setup
 from posthouse.seal import Seal
 from posthouse.smtp.outcome import Delivery, Envelope, Peer, Stage
 from posthouse.smtp.reply import Reply
@@ -103,7 +103,7 @@ class House:
         self.peers.gate.set()
         self.tasks: list[asyncio.Task[None]] = []
 
-    async def open(self, *, quota: int = 0) -> House:
+    async def open(self, *, tenant: str = "one") -> House:
         records, clock = self.records, self.clock
         options = {"url": f"file://{self.directory / 'blobs'}"}
         self.blobs = await open_blobs(**options)
@@ -123,7 +123,7 @@ class House:
         )
         self.sites = Sites(open_connection=self.peers.open, addresses=destinations.addresses, idle=0.05, clock=clock)
         self._wire(destinations)
-        self.caller = await self.tenant("one", quota)
+        self.caller = await self.tenant(tenant)
         return self
 
     def _wire(self, destinations: Destinations) -> None:

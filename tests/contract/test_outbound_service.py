@@ -18,6 +18,7 @@ from posthouse.outbound.model import FanOutDraft, Filter, Idempotency, ManyDraft
 from posthouse.smtp.reply import Reply
 from posthouse.storage.queue.base import Job, Lane
 from posthouse.storage.records.base import Records, Tx
+from posthouse.storage.records.factory import open_records
 from posthouse.suppression.model import Entry, Reason
 from tests.contract.outbound_house import DOMAIN, House, at, draft
 
@@ -560,3 +561,31 @@ async def test_large_messages_go_a_few_at_a_time(house: House, monkeypatch: pyte
                 house.clock.ahead += SECOND
                 await asyncio.sleep(0.02)
     assert sum(house.peers.got.values()) == 6
+
+
+async def test_two_servers_on_one_postgresql_send_each_message_once(postgres_url: str, tmp_path: Path) -> None:
+    """Neither knows of the other; one stops in the middle, the other goes on."""
+    opened = [await open_records(postgres_url) for _ in range(2)]
+    one = await House(opened[0], tmp_path).open()
+    two = await House(opened[1], tmp_path).open(tenant="two")
+    two.peers = one.peers
+    two.sites._open = one.peers.open
+    try:
+        messages = [await one.message(to=[f"u{n}@b.example", f"u{n}@c.example"]) for n in range(60)]
+        one.work()
+        two.work()
+        await asyncio.sleep(0.3)
+        await two.rest()
+        more = [await two.message(to=[f"v{n}@b.example"]) for n in range(20)]
+        for name in messages:
+            await one.settled(name, "delivered", "delivered")
+        async with asyncio.timeout(20):
+            while await one.count("job"):
+                await asyncio.sleep(0.05)
+        assert len(one.peers.got) == 2 * len(messages) + len(more)
+        assert set(one.peers.got.values()) == {1}
+    finally:
+        await one.close()
+        await two.close()
+        for records in opened:
+            await records.close()

@@ -96,3 +96,5 @@ class Parcel:
     context: Any = field(default=None, repr=False)
     ready_at: int = 0
     """Since when it waits at the site (µs)."""
+    met_closed: bool = False
+    """It was given to a connection that the peer had closed meanwhile; that is not held against it once."""

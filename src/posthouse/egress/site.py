@@ -218,18 +218,18 @@ class Site:
             await connection.quit()
 
     async def _deliver_all(self, connection: Connection, lane: int) -> None:
-        for _ in range(MESSAGES_PER_CONNECTION):
+        for before in range(MESSAGES_PER_CONNECTION):
             served = await self._lane_with_work(lane)
             if served is None or not connection.reusable:
                 return
             lane = served
             if not self._ready[lane]:
                 continue  # another connection was faster
-            await self._deliver(connection, self._ready[lane].popleft())
+            await self._deliver(connection, self._ready[lane].popleft(), reused=before > 0)
             if not connection.reusable:
                 return
 
-    async def _deliver(self, connection: Connection, parcel: Parcel) -> None:
+    async def _deliver(self, connection: Connection, parcel: Parcel, *, reused: bool) -> None:
         started = self._clock()
         if parcel.deadline <= started:
             await parcel.settle(parcel, Attempt(started, started, cause="too_late"))
@@ -238,6 +238,10 @@ class Site:
             parcel.reverse_path, parcel.recipients, smtputf8=parcel.smtputf8, body_8bit=not parcel.data.isascii()
         )
         delivery = await self._transact(connection, envelope, parcel.data)
+        if reused and not parcel.met_closed and _was_closed(delivery):
+            parcel.met_closed = True
+            self._ready[parcel.lane].appendleft(parcel)
+            return
         self._settled += 1
         await parcel.settle(parcel, Attempt(started, self._clock(), delivery=delivery))
 
@@ -350,3 +354,10 @@ class _Idle:
             return False
         self.woken.set_result(lane)
         return True
+
+
+def _was_closed(delivery: Delivery) -> bool:
+    """The peer closed the connection after its last message and saw nothing of this one."""
+    failure = delivery.failure
+    lost = failure is not None and failure.local and failure.cause is Cause.LOST
+    return lost and delivery.stage is Stage.MAIL and not delivery.unknown

@@ -5,9 +5,7 @@ Pure but for base64: no storage, no clock. Templates and blobs come in `compose.
 
 from __future__ import annotations
 
-import binascii
 import re
-from base64 import b64decode
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,11 +16,12 @@ import msgspec
 
 from posthouse.accounts.model import Stream
 from posthouse.clock import DAY, SECOND, from_datetime
-from posthouse.errors import Error, Fault, Invalid
-from posthouse.mail import build
+from posthouse.errors import Error, Invalid
 from posthouse.mail.address import Mailbox, mailbox, parse_mailbox
 from posthouse.mail.headers import custom, unstructured
-from posthouse.outbound.model import AttachmentDraft, FanOutDraft, MessageDraft, Party, RecipientDraft, Shared
+from posthouse.outbound.attachments import Attachment, attachments
+from posthouse.outbound.faults import Faults, escape
+from posthouse.outbound.model import FanOutDraft, MessageDraft, Party, RecipientDraft, Shared
 from posthouse.outbound.spec import Named
 from posthouse.templates.fill import check_variables
 
@@ -33,11 +32,6 @@ MAX_METADATA = 50
 MAX_HEADERS = 50
 FURTHEST = 90 * DAY
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.:/@-]{0,63}")
-_TYPE = re.compile(
-    r"[A-Za-z0-9!#$&^_.+-]{1,64}/[A-Za-z0-9!#$&^_.+-]{1,64}(?:; ?[A-Za-z0-9-]{1,32}=[A-Za-z0-9._-]{1,64})*"
-)
-_NAME = re.compile(r"; ?name=", re.IGNORECASE)
-_CONTENT_ID = re.compile(r"[A-Za-z0-9._%+-]{1,100}(?:@[A-Za-z0-9.-]{1,100})?")
 _CONTROLS = bytes([*range(9), 11, 12, *range(14, 32), 127])
 _SENDERS = 1024
 
@@ -52,13 +46,6 @@ class Bounds:
     batch: int = 1000
     fan_out: int = 10_000
     attachments: int = 25_000_000
-
-
-class Attachment(msgspec.Struct, frozen=True, gc=False):
-    filename: str
-    content_type: str
-    content_id: str | None
-    content: bytes
 
 
 class Recipient(msgspec.Struct, frozen=True, gc=False):
@@ -93,27 +80,12 @@ class Checked(msgspec.Struct, frozen=True, gc=False):
     due_at: int
 
 
-class _Faults:
-    """Collects faults, so that a caller sees all of them at once (the first fifty)."""
-
-    def __init__(self) -> None:
-        self.found: list[Fault] = []
-
-    def add(self, pointer: str, message: str) -> None:
-        if len(self.found) < 50:
-            self.found.append(Fault(pointer, message))
-
-    def raise_if_any(self) -> None:
-        if self.found:
-            raise Invalid("The message is not valid", faults=tuple(self.found))
-
-
 def check_message(draft: MessageDraft, streams: Mapping[str, Stream], bounds: Bounds, now: int) -> Checked:
     """A message to its `to`, `cc` and `bcc`, who each get a ledger row.
 
     :raises Invalid: with a fault for each wrong place.
     """
-    faults = _Faults()
+    faults = Faults()
     to = _people(draft.to, "/to", faults)
     cc = _people(draft.cc, "/cc", faults)
     bcc = _people(draft.bcc, "/bcc", faults)
@@ -136,7 +108,7 @@ def check_fan_out(
 
     :raises Invalid: the shared part has faults, or there are too many recipients.
     """
-    faults = _Faults()
+    faults = Faults()
     if not draft.recipients:
         faults.add("/recipients", "At least one recipient is needed.")
     if len(draft.recipients) > bounds.fan_out:
@@ -158,7 +130,7 @@ def check_fan_out(
 
 
 def _recipient(draft: RecipientDraft, at: str, shared: str | None, defaults: Mapping[str, str]) -> Recipient:
-    faults = _Faults()
+    faults = Faults()
     person = _person(draft.to, f"{at}/to", faults)
     variables = None
     if draft.variables:
@@ -177,7 +149,7 @@ def _shared(
     streams: Mapping[str, Stream],
     bounds: Bounds,
     now: int,
-    faults: _Faults,
+    faults: Faults,
     *,
     to: tuple[Named, ...],
     cc: tuple[Named, ...],
@@ -192,7 +164,7 @@ def _shared(
         faults.add("/stream", "There is no stream of this name.")
     _content(draft, faults)
     headers = _headers(draft.headers, faults)
-    attachments = _attachments(draft.attachments, bounds.attachments, faults)
+    files = attachments(draft.attachments, bounds.attachments, faults)
     tags = _tags(draft.tags, faults)
     due_at = _due_at(draft.send_at, now, faults)
     faults.raise_if_any()
@@ -211,7 +183,7 @@ def _shared(
         template=draft.template,
         template_version=draft.template_version,
         headers=headers,
-        attachments=attachments,
+        attachments=files,
         stream=stream,
         tags=tags,
         variables=variables,
@@ -219,17 +191,17 @@ def _shared(
     )
 
 
-def _sender(given: str | Party, faults: _Faults) -> Named | None:
+def _sender(given: str | Party, faults: Faults) -> Named | None:
     return _known_sender(given) or _person(given, "/from", faults)
 
 
 @lru_cache(_SENDERS)
 def _known_sender(given: str | Party) -> Named | None:
     """Few senders write most messages. None: not valid."""
-    return _person(given, "", _Faults())
+    return _person(given, "", Faults())
 
 
-def _person(given: str | Party, at: str, faults: _Faults) -> Named | None:
+def _person(given: str | Party, at: str, faults: Faults) -> Named | None:
     try:
         found: Mailbox = parse_mailbox(given) if isinstance(given, str) else mailbox(given.email, given.name)
     except Invalid as error:
@@ -238,7 +210,7 @@ def _person(given: str | Party, at: str, faults: _Faults) -> Named | None:
     return found.name, found.address
 
 
-def _people(given: Sequence[str | Party], at: str, faults: _Faults) -> tuple[Named, ...]:
+def _people(given: Sequence[str | Party], at: str, faults: Faults) -> tuple[Named, ...]:
     if not given:
         return ()
     found = [_person(one, f"{at}/{place}", faults) for place, one in enumerate(given)]
@@ -252,7 +224,7 @@ def _has_controls(text: str) -> bool:
     return len(octets.translate(None, _CONTROLS)) != len(octets)
 
 
-def _content(draft: Shared, faults: _Faults) -> None:
+def _content(draft: Shared, faults: Faults) -> None:
     if draft.template is not None:
         for name, value in (("subject", draft.subject), ("html", draft.html), ("text", draft.text)):
             if value is not None:
@@ -278,7 +250,7 @@ def _content(draft: Shared, faults: _Faults) -> None:
             faults.add(f"/{name}", "Control characters are not allowed.")
 
 
-def _headers(given: Mapping[str, str], faults: _Faults) -> tuple[tuple[str, str], ...]:
+def _headers(given: Mapping[str, str], faults: Faults) -> tuple[tuple[str, str], ...]:
     if len(given) > MAX_HEADERS:
         faults.add("/headers", f"At most {MAX_HEADERS} headers.")
         return ()
@@ -292,59 +264,7 @@ def _headers(given: Mapping[str, str], faults: _Faults) -> tuple[tuple[str, str]
     return tuple(given.items())
 
 
-def escape(token: str) -> str:
-    """A name as a token of a JSON pointer (RFC 6901 §3)."""
-    return token.replace("~", "~0").replace("/", "~1")
-
-
-def _attachments(given: Sequence[AttachmentDraft], bound: int, faults: _Faults) -> tuple[Attachment, ...]:
-    found: list[Attachment] = []
-    total = 0
-    if len(given) > 100:
-        faults.add("/attachments", "At most 100 attachments.")
-        return ()
-    for place, draft in enumerate(given):
-        at = f"/attachments/{place}"
-        fine = _describes(draft, at, faults)
-        if draft.content_id is not None and draft.content_id in (one.content_id for one in found):
-            faults.add(f"{at}/content_id", "Another attachment has this content id.")
-        try:
-            content = b64decode(draft.content, validate=True)
-        except (binascii.Error, ValueError):
-            faults.add(f"{at}/content", "This is not base64 (RFC 4648 §4).")
-            continue
-        if fine and draft.content_type.lower().startswith("message/"):
-            _carried_as_it_is(draft, content, at, faults)
-        total += len(content)
-        found.append(Attachment(draft.filename, draft.content_type, draft.content_id, content))
-    if total > bound:
-        faults.add("/attachments", f"All attachments together have at most {bound} octets; these have {total}.")
-    return tuple(found)
-
-
-def _describes(draft: AttachmentDraft, at: str, faults: _Faults) -> bool:
-    """Whether all but the content is right."""
-    before = len(faults.found)
-    if not 1 <= len(draft.filename) <= 255 or not draft.filename.isprintable():
-        faults.add(f"{at}/filename", "A file name has 1 to 255 printable characters.")
-    if not _TYPE.fullmatch(draft.content_type) or draft.content_type.lower().startswith("multipart/"):
-        faults.add(f"{at}/content_type", "A media type such as `application/pdf` is needed.")
-    elif _NAME.search(draft.content_type):
-        faults.add(f"{at}/content_type", "The name comes from `filename`; leave it out of the type.")
-    if draft.content_id is not None and not _CONTENT_ID.fullmatch(draft.content_id):
-        faults.add(f"{at}/content_id", "A content id has letters, digits and `._%+-@`.")
-    return len(faults.found) == before
-
-
-def _carried_as_it_is(draft: AttachmentDraft, content: bytes, at: str, faults: _Faults) -> None:
-    """An attached message stands in ours unencoded (RFC 2046 §5.2.1)."""
-    try:
-        _ = build.Attachment(draft.filename, draft.content_type, content, draft.content_id).part
-    except Invalid as error:
-        faults.add(f"{at}/content", error.public)
-
-
-def _tags(given: Sequence[str], faults: _Faults) -> tuple[str, ...]:
+def _tags(given: Sequence[str], faults: Faults) -> tuple[str, ...]:
     if len(given) > MAX_TAGS:
         faults.add("/tags", f"At most {MAX_TAGS} tags.")
     for place, tag in enumerate(given[:MAX_TAGS]):
@@ -353,7 +273,7 @@ def _tags(given: Sequence[str], faults: _Faults) -> tuple[str, ...]:
     return tuple(dict.fromkeys(given))
 
 
-def _metadata(given: Mapping[str, str], at: str, faults: _Faults) -> str | None:
+def _metadata(given: Mapping[str, str], at: str, faults: Faults) -> str | None:
     if not given:
         return None
     if len(given) > MAX_METADATA:
@@ -370,7 +290,7 @@ def _first(items: Iterable[tuple[str, str]], count: int) -> list[tuple[str, str]
     return [item for item, _ in zip(items, range(count), strict=False)]
 
 
-def _variables(given: Mapping[str, Any], at: str, faults: _Faults) -> bytes:
+def _variables(given: Mapping[str, Any], at: str, faults: Faults) -> bytes:
     if not given:
         return b"{}"
     try:
@@ -384,7 +304,7 @@ def _variables(given: Mapping[str, Any], at: str, faults: _Faults) -> bytes:
     return encoded
 
 
-def _due_at(send_at: datetime | None, now: int, faults: _Faults) -> int:
+def _due_at(send_at: datetime | None, now: int, faults: Faults) -> int:
     if send_at is None:
         return now
     try:

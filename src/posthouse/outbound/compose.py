@@ -15,7 +15,8 @@ from posthouse.domains.service import Domains
 from posthouse.errors import Error, Fault, Forbidden, Invalid
 from posthouse.outbound import ledger
 from posthouse.outbound import spec as specs
-from posthouse.outbound.check import Attachment, Checked, expires_at
+from posthouse.outbound.attachments import Attachment
+from posthouse.outbound.check import Checked, expires_at
 from posthouse.outbound.model import State
 from posthouse.outbound.spec import AttachmentRef, Elsewhere, Spec
 from posthouse.storage.blobs.base import Blobs

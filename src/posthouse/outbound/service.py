@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
@@ -20,6 +20,7 @@ from posthouse.errors import Conflict, Error, Fault, Invalid, NotFound, TooLarge
 from posthouse.events import log as event_log
 from posthouse.events.types import Event, Type
 from posthouse.outbound import ledger
+from posthouse.outbound.answers import accepted_single, batch_answer, below, problem, together, view
 from posthouse.outbound.check import FURTHEST, Bounds, Checked, check_fan_out, check_message, expires_at
 from posthouse.outbound.compose import Compose, Composed
 from posthouse.outbound.explain import explain
@@ -36,7 +37,6 @@ from posthouse.outbound.model import (
     MessageDraft,
     MessageView,
     Page,
-    RecipientView,
     State,
 )
 from posthouse.outbound.prepare import Found, Specs
@@ -45,12 +45,11 @@ from posthouse.outbound.render import Render
 from posthouse.outbound.spec import Spec
 from posthouse.outbound.submit import RENDER, Submission, Submit
 from posthouse.rendering.process import Failure
-from posthouse.storage.queue.base import Job, Lane, Queue
+from posthouse.storage.queue.base import Job, Queue
 from posthouse.storage.records.base import Records, Tx
 
 _encode = msgspec.json.Encoder().encode
 _item = msgspec.json.Decoder(MessageDraft)
-_PROGRESS = (State.SCHEDULED, State.QUEUED, State.DEFERRED)
 
 
 class Outbound:
@@ -90,7 +89,7 @@ class Outbound:
             streams = await self._streams.of(caller.tenant.id)
             checked = check_message(draft, streams, self._bounds, self._clock())
             composed = await self._compose(caller, checked)
-            answer = Answer(202, _encode(_accepted_single(composed, checked)))
+            answer = Answer(202, _encode(accepted_single(composed, checked)))
             await self._accept(caller, [composed], answer, idempotency)
             return answer
 
@@ -102,15 +101,15 @@ class Outbound:
             streams = await self._streams.of(caller.tenant.id)
             checked, bad = check_fan_out(draft, streams, self._bounds, self._clock())
             if bad and (draft.all_or_nothing or not checked.recipients):
-                raise _together(bad)
+                raise together(bad)
             composed = await self._compose(caller, checked)
             names = iter(composed.message_ids)
             state = composed.state.value
             results: list[dict[str, Any]] = [
-                _problem(bad[place]) if place in bad else {"id": next(names), "status": state}
+                problem(bad[place]) if place in bad else {"id": next(names), "status": state}
                 for place in range(len(draft.recipients))
             ]
-            answer = Answer(202, _encode(_batch_answer(results, len(bad))))
+            answer = Answer(202, _encode(batch_answer(results, len(bad))))
             await self._accept(caller, [composed], answer, idempotency)
             return answer
 
@@ -130,12 +129,12 @@ class Outbound:
             bad = {place: result for place, result in enumerate(results) if isinstance(result, Error)}
             good = [result for result in results if not isinstance(result, Error)]
             if bad and (draft.all_or_nothing or not good):
-                raise _together(bad)
+                raise together(bad)
             items = [
-                _problem(one) if isinstance(one, Error) else {"id": one.message_ids[0], "status": one.state.value}
+                problem(one) if isinstance(one, Error) else {"id": one.message_ids[0], "status": one.state.value}
                 for one in results
             ]
-            answer = Answer(202, _encode(_batch_answer(items, len(bad))))
+            answer = Answer(202, _encode(batch_answer(items, len(bad))))
             await self._accept(caller, good, answer, idempotency)
             return answer
 
@@ -148,7 +147,7 @@ class Outbound:
         fine = [one for one in checked if isinstance(one, Checked)]
         composed = iter(await self._compose.many(caller, fine))
         return [
-            _below(next(composed), f"/messages/{place}") if isinstance(one, Checked) else one
+            below(next(composed), f"/messages/{place}") if isinstance(one, Checked) else one
             for place, one in enumerate(checked)
         ]
 
@@ -156,7 +155,7 @@ class Outbound:
         try:
             return check_message(read(_item, bytes(raw)), streams, self._bounds, now)
         except Invalid as error:
-            return _below(error, at)
+            return below(error, at)
 
     async def _accept(
         self, caller: Caller, composed: Sequence[Composed], answer: Answer, key: Idempotency | None
@@ -359,89 +358,9 @@ class Outbound:
         return lines
 
 
-def _accepted_single(composed: Composed, checked: Checked) -> dict[str, Any]:
-    return {
-        "id": composed.message_ids[0],
-        "status": composed.state.value,
-        "recipients": [{"address": r.address, "status": composed.state.value} for r in checked.recipients],
-    }
-
-
-def _batch_answer(results: list[dict[str, Any]], refused: int) -> dict[str, Any]:
-    return {"accepted": len(results) - refused, "refused": refused, "results": results}
-
-
-def _problem(error: Error) -> dict[str, Any]:
-    """An item's error, in the words of a problem (RFC 9457)."""
-    faults = [{"pointer": fault.pointer, "message": fault.message} for fault in error.faults]
-    return {"error": {"code": error.code, "detail": error.public, "errors": faults}}
-
-
-def _together(bad: dict[int, Error]) -> Invalid:
-    faults = [fault for error in bad.values() for fault in error.faults][:50]
-    return Invalid("Nothing was accepted: some items are not valid", code="batch_refused", faults=tuple(faults))
-
-
-_R = TypeVar("_R", bound=Composed | Error)
-
-
-def _below(result: _R, at: str) -> _R:
-    """An item's error with pointers that start at the batch."""
-    if isinstance(result, Error):
-        result.faults = tuple(Fault(at + fault.pointer, fault.message) for fault in result.faults)
-    return result
-
-
 def _api_events(lines: Sequence[Line], kind: Type, now: int, data: dict[str, Any]) -> list[event_log.Line]:
     text = _encode(data).decode()
     return [
         (line.id, line.rcpt, event_id, now, kind.value, "api", text)
         for line, event_id in zip(lines, ids.many("evt", len(lines)), strict=True)
     ]
-
-
-def overall(states: Sequence[str]) -> str:
-    """The message's status: what its recipients share, else what is least final."""
-    for state in _PROGRESS:
-        if state.value in states:
-            return state.value
-    return states[0] if len(set(states)) == 1 else next(s for s in _BY_WEIGHT if s in states)
-
-
-_BY_WEIGHT = ("failed", "bounced", "suppressed", "canceled", "delivered")
-
-
-def view(lines: Sequence[Line], spec: Spec) -> MessageView:
-    first = lines[0]
-    return MessageView(
-        id=first.id,
-        status=overall([line.state for line in lines]),
-        from_=_shown(spec.from_),
-        stream=spec.stream,
-        lane=Lane(first.lane).name.lower(),
-        created_at=rfc3339(first.created_at),
-        send_at=rfc3339(first.due_at),
-        expires_at=rfc3339(first.expires_at),
-        recipients=[_recipient(line) for line in lines],
-        subject=spec.subject or None,
-        template=spec.template,
-        template_version=spec.template_version,
-        tags=list(spec.tags),
-        metadata=msgspec.json.decode(first.metadata) if first.metadata else {},
-    )
-
-
-def _recipient(line: Line) -> RecipientView:
-    waits = line.state in (State.DEFERRED, State.SCHEDULED)
-    return RecipientView(
-        address=line.address,
-        status=line.state,
-        attempts=line.attempts,
-        updated_at=rfc3339(line.updated_at),
-        next_attempt_at=rfc3339(line.next_at) if waits else None,
-        reply=msgspec.json.decode(line.reply) if line.reply else None,
-    )
-
-
-def _shown(named: tuple[str, str]) -> str:
-    return f"{named[0]} <{named[1]}>" if named[0] else named[1]

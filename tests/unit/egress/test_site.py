@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
+import pytest
+
 from posthouse.clock import SECOND, now
 from posthouse.egress.model import Attempt, Destination, Kind, Parcel, Route, Target
 from posthouse.egress.site import Limits, Site, lane_ceilings
@@ -33,6 +35,12 @@ class FakeConnection:
         self.net.in_flight -= 1
         if self.net.fault is not None:
             raise self.net.fault
+        if self.net.closes_idle and self.sent >= 1:
+            self.reusable = False
+            reply = Reply(451, "4.4.2", ("closed",))
+            ours = frozenset(range(len(envelope.recipients)))
+            failure = Failure(self.net.closes_idle, Cause.LOST, reply)
+            return Delivery((reply,), None, self.net.closes_idle, PEER, ours=ours, failure=failure)
         self.sent += 1
         if self.net.one_each:
             self.reusable = False
@@ -54,6 +62,7 @@ class Net:
     up: bool = True
     one_each: bool = False
     fault: Exception | None = None
+    closes_idle: Stage | None = None
     opening_fault: Exception | None = None
     opened: list[Target] = field(default_factory=list)
     refused_after: int = 10_000
@@ -301,4 +310,21 @@ async def test_a_delivery_that_raises_is_a_failed_attempt() -> None:
     one.put(book.parcel())
     await book.wait_for(2)
     assert len(net.opened) == 2, "the connection was not used again"
+    await one.close(1)
+
+
+@pytest.mark.parametrize(("stage", "delivered"), [(Stage.MAIL, True), (Stage.RCPT, False)])
+async def test_a_connection_that_the_peer_closed_meanwhile_costs_no_attempt(stage: Stage, delivered: bool) -> None:
+    """As long as the peer has seen nothing of the message: then a new one is opened at once."""
+    net, book = Net(closes_idle=stage), Book()
+    net.gate.set()
+    one = site(net, idle=5)
+    one.put(book.parcel())
+    await book.wait_for(1)
+    one.put(book.parcel())
+    await book.wait_for(2)
+    delivery = book.attempts[1][1].delivery
+    assert delivery is not None
+    assert (delivery.failure is None) == delivered
+    assert len(net.opened) == 1 + delivered
     await one.close(1)

@@ -11,7 +11,6 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from posthouse.outbound.render_process import _mailbox, _mailboxes
 
 from posthouse.accounts.model import Stream
 from posthouse.clock import DAY, SECOND
@@ -29,6 +28,7 @@ from posthouse.outbound.check import (
     expires_at,
 )
 from posthouse.outbound.model import AttachmentDraft, FanOutDraft, MessageDraft, Party, RecipientDraft
+from posthouse.rendering.process import _mailbox, _mailboxes
 
 NOW = 1_800_000_000 * SECOND
 STREAMS = {

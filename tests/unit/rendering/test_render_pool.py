@@ -13,12 +13,12 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from posthouse.outbound.pool import RenderPool
-from posthouse.outbound.render_process import Context, Failure, Renderer, Request, Setup, SignWith, Task
 
 from posthouse.errors import Unavailable
-from posthouse.outbound import pool as pools
 from posthouse.outbound.spec import AttachmentRef
+from posthouse.rendering import pool as pools
+from posthouse.rendering.pool import RenderPool
+from posthouse.rendering.process import Context, Failure, Renderer, Request, Setup, SignWith, Task
 from posthouse.storage.blobs.factory import open_blobs
 from posthouse.templates.model import Compiled
 
