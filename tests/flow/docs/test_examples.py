@@ -147,6 +147,6 @@ def test_sending_by_example(place: Place) -> None:
     assert '"refused":1' in printed
     assert '"status":"canceled"' in printed
     assert "Welcome, Bob" in printed
-    once = re.findall(r'^\{"id":"(msg_\w+)"', printed, re.MULTILINE)
+    once = re.findall(r'^\{"id":"(msg_\w+)","status":"queued","recipients"', printed, re.MULTILINE)
     assert len(once) - len(set(once)) == 1, "the repeated request gave another id"
     assert "Traceback" not in printed
