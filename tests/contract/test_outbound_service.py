@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 
 from posthouse.accounts import idempotency as answers
 from posthouse.clock import DAY, SECOND
+from posthouse.egress.model import NoDestination
 from posthouse.errors import Conflict, Error, Forbidden, Invalid, Limited, NotFound, StorageUnavailable, TooLarge
 from posthouse.outbound.model import FanOutDraft, Filter, Idempotency, ManyDraft, RecipientDraft
 from posthouse.smtp.reply import Reply
@@ -589,3 +592,99 @@ async def test_two_servers_on_one_postgresql_send_each_message_once(postgres_url
         await two.close()
         for records in opened:
             await records.close()
+
+
+# Before an attempt.
+
+
+async def test_suppression_that_cannot_be_checked_sends_nothing(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    find = house.suppressions.find_many
+    asked = asyncio.Event()
+
+    async def away(keys: Any) -> Any:
+        asked.set()
+        raise StorageUnavailable(detail="away")
+
+    monkeypatch.setattr(house.suppressions, "find_many", away)
+    house.work()
+    message = await house.message()
+    async with asyncio.timeout(10):
+        await asked.wait()
+        while house.worker.held:
+            await asyncio.sleep(0.01)
+    assert house.peers.got == {}
+    assert await house.states(message) == {"bob@b.example": "queued"}
+    monkeypatch.setattr(house.suppressions, "find_many", find)
+    house.clock.ahead += 6 * SECOND
+    await house.settled(message, "delivered")
+
+
+async def test_a_domain_whose_dns_is_slow_waits_by_itself(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("posthouse.outbound.prepare._LOCATE_SECONDS", 0.05)
+    known = house.destinations.known
+    answer = asyncio.Event()
+
+    async def locate(domain: str) -> Any:
+        await answer.wait()
+        return known(domain)
+
+    monkeypatch.setattr(house.destinations, "known", lambda domain: known(domain) if domain != "slow.example" else None)
+    monkeypatch.setattr(house.destinations, "locate", locate)
+    slow = await house.message(to=["a@slow.example"])
+    fast = await house.message(to=["b@fast.example"])
+    both = await house.message(to=["c@slow.example", "d@fast.example"])
+    house.work()
+    await house.settled(fast, "delivered")
+    await house.settled(both, "queued", "delivered")
+    answer.set()
+    house.clock.ahead += 6 * SECOND
+    await house.settled(slow, "delivered")
+    await house.settled(both, "delivered", "delivered")
+    view = await house.outbound.get(house.caller, slow)
+    assert view.recipients[0].attempts == 1, "waiting for DNS was no attempt"
+
+
+async def test_a_domain_without_a_destination_ends_or_waits(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {
+        "null.example": NoDestination("null_mx", True, 556, "5.1.10", "takes no mail"),
+        "down.example": NoDestination("dns_unavailable", False, 451, "4.4.3", "DNS does not answer"),
+    }
+    monkeypatch.setattr(house.destinations, "known", found.get)
+    house.work()
+    message = await house.message(to=["a@null.example", "b@down.example"])
+    await house.settled(message, "bounced", "deferred")
+    view = await house.outbound.get(house.caller, message)
+    assert view.recipients[0].reply == {"code": 556, "enhanced": "5.1.10", "text": "takes no mail"}
+    assert view.recipients[1].next_attempt_at is not None
+    texts = [one.text for one in (await house.outbound.explain(house.caller, message)).story]
+    assert any("null MX" in text for text in texts)
+    assert any("dns_unavailable" in text for text in texts)
+
+
+async def test_a_render_process_that_dies_costs_no_message(house: House) -> None:
+    house.work()
+    await house.settled(await house.message(), "delivered")
+    messages = [await house.message(to=[f"u{n}@b.example"]) for n in range(60)]
+    os.kill(house.pool.pids[0], signal.SIGKILL)
+    for one in messages:
+        await house.settled(one, "delivered")
+    assert set(house.peers.got.values()) == {1}
+
+
+async def test_a_message_whose_request_is_damaged_does_not_hold_up_the_others(house: House) -> None:
+    bad = await house.message()
+    messages = [await house.message() for _ in range(5)]
+
+    async def damage(tx: Tx) -> None:
+        await tx.run(
+            "UPDATE submission SET spec = 'no JSON' WHERE id = (SELECT submission_id FROM message WHERE id = $1)", bad
+        )
+
+    await house.records.write(damage)
+    house.work()
+    for one in messages:
+        await house.settled(one, "delivered")
+    async with asyncio.timeout(10):
+        while house.worker.held:
+            await asyncio.sleep(0.01)
+    assert await house.count("job") == 1
