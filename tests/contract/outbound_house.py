@@ -127,6 +127,7 @@ class House:
         return self
 
     def _wire(self, destinations: Destinations) -> None:
+        self.destinations = destinations
         records, clock, queue, retry = self.records, self.clock, self.queue, RetryPolicy()
 
         async def run(jobs: Sequence[Job]) -> None:

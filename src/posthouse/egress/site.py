@@ -37,6 +37,9 @@ _OPENING_PAUSE = 5 * SECOND
 """µs without a new connection after one was refused while others live: the peer's own limit."""
 _ROOM_SECONDS = 5.0
 _ROOM_LEAST = 256
+_ROOM_OF_A_SLOW_ONE = 16
+"""Parcels worth holding before a rate is known, and of a site where they grew stale: each of
+those was rendered in vain."""
 
 Open = Callable[[Destination, Target], Awaitable[Connection]]
 Addresses = Callable[[Destination, str], Awaitable[Sequence[str]]]
@@ -86,6 +89,7 @@ class Site:
         self._no_opening_before = 0
         self._closing = False
         self._settled = 0
+        self._room_least = _ROOM_LEAST
         self._rate = 0.0
         self._rate_at = clock()
         self.used_at = clock()
@@ -101,7 +105,7 @@ class Site:
 
     def room(self, lane: int) -> int:
         """How many parcels more are worth holding: what the site sends in a few seconds."""
-        return max(_ROOM_LEAST, int(self._measured_rate() * _ROOM_SECONDS)) - len(self._ready[lane])
+        return max(self._room_least, int(self._measured_rate() * _ROOM_SECONDS)) - len(self._ready[lane])
 
     def wait_for_room(self) -> int:
         """µs after which there should be room again."""
@@ -232,6 +236,7 @@ class Site:
     async def _deliver(self, connection: Connection, parcel: Parcel, *, reused: bool) -> None:
         started = self._clock()
         if parcel.deadline <= started:
+            self._room_least = max(_ROOM_OF_A_SLOW_ONE, self._room_least // 2)
             await parcel.settle(parcel, Attempt(started, started, cause="too_late"))
             return
         envelope = Envelope(

@@ -9,10 +9,11 @@ import msgspec
 
 from posthouse.clock import rfc3339
 from posthouse.errors import Error, Fault, Invalid
+from posthouse.events.types import Event
 from posthouse.outbound.check import Checked
 from posthouse.outbound.compose import Composed
 from posthouse.outbound.ledger import Line
-from posthouse.outbound.model import MessageView, RecipientView, State
+from posthouse.outbound.model import EventView, MessageView, RecipientView, State
 from posthouse.outbound.spec import Spec
 from posthouse.storage.queue.base import Lane
 
@@ -97,3 +98,15 @@ def _recipient(line: Line) -> RecipientView:
 
 def _shown(named: tuple[str, str]) -> str:
     return f"{named[0]} <{named[1]}>" if named[0] else named[1]
+
+
+_TIMES = ("next_at", "since", "to")
+"""Members of an event's data that are times: µs in the log, RFC 3339 in public."""
+
+
+def event_view(event: Event, recipient: str) -> EventView:
+    data: dict[str, Any] = msgspec.json.decode(event.data) if event.data else {}
+    for name in _TIMES:
+        if isinstance(data.get(name), int):
+            data[name] = rfc3339(data[name])
+    return EventView(event.id, event.type, rfc3339(event.at), event.stage, recipient, data)

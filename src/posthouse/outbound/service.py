@@ -15,12 +15,12 @@ from posthouse import ids
 from posthouse.accounts import idempotency
 from posthouse.accounts.model import Caller
 from posthouse.accounts.streams import Streams
-from posthouse.clock import DAY, Clock, from_datetime, rfc3339
+from posthouse.clock import DAY, Clock, from_datetime
 from posthouse.errors import Conflict, Error, Fault, Invalid, NotFound, TooLarge
 from posthouse.events import log as event_log
 from posthouse.events.types import Event, Type
 from posthouse.outbound import ledger
-from posthouse.outbound.answers import accepted_single, batch_answer, below, problem, together, view
+from posthouse.outbound.answers import accepted_single, batch_answer, below, event_view, problem, together, view
 from posthouse.outbound.check import FURTHEST, Bounds, Checked, check_fan_out, check_message, expires_at
 from posthouse.outbound.compose import Compose, Composed
 from posthouse.outbound.explain import explain
@@ -244,17 +244,7 @@ class Outbound:
     async def events(self, caller: Caller, message_id: str) -> list[EventView]:
         lines, _ = await self.access(caller, message_id)
         addresses = {line.rcpt: line.address for line in lines}
-        return [
-            EventView(
-                id=event.id,
-                type=event.type,
-                at=rfc3339(event.at),
-                stage=event.stage,
-                recipient=addresses.get(event.rcpt, ""),
-                data=msgspec.json.decode(event.data) if event.data else {},
-            )
-            for event in await self._events(message_id)
-        ]
+        return [event_view(event, addresses.get(event.rcpt, "")) for event in await self._events(message_id)]
 
     async def explain(self, caller: Caller, message_id: str) -> Explanation:
         lines, spec = await self.access(caller, message_id)

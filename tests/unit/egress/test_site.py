@@ -328,3 +328,20 @@ async def test_a_connection_that_the_peer_closed_meanwhile_costs_no_attempt(stag
     assert (delivery.failure is None) == delivered
     assert len(net.opened) == 1 + delivered
     await one.close(1)
+
+
+async def test_a_site_where_parcels_grow_stale_is_given_fewer() -> None:
+    """Each of them was rendered in vain."""
+    net, book = Net(), Book()
+    net.gate.set()
+    one = site(net, connections=3)
+    assert one.room(Lane.BULK) == 256
+    for _ in range(20):
+        one.put(book.parcel(Lane.BULK, deadline=now() - 1))
+    await book.wait_for(20)
+    assert one.room(Lane.BULK) == 16
+    for _ in range(40):
+        one.put(book.parcel(Lane.BULK))
+    await book.wait_for(60)
+    assert one.room(Lane.BULK) >= 56
+    await one.close(1)

@@ -138,3 +138,12 @@ def test_odd_data_never_break_the_story(kind: str, data: object) -> None:
 def test_data_that_are_not_json() -> None:
     event = Event("msg_1", 0, "evt_1", NOW, Type.DELIVERED, "send", "{")
     assert len(explain([line()], SPEC, [event], STREAM, SIGNERS, NOW).story) == 5
+
+
+def test_times_in_an_event_are_told_as_everywhere() -> None:
+    from posthouse.events.types import Event
+    from posthouse.outbound.answers import event_view
+
+    at = 1_800_000_000 * 1_000_000
+    event = Event("msg_1", 0, "evt_1", at, "deferred", "send", f'{{"next_at":{at},"attempt":1}}')
+    assert event_view(event, "a@b.example").data == {"next_at": "2027-01-15T08:00:00.000000Z", "attempt": 1}
