@@ -239,6 +239,7 @@ class Site:
             self._room_least = max(_ROOM_OF_A_SLOW_ONE, self._room_least // 2)
             await parcel.settle(parcel, Attempt(started, started, cause="too_late"))
             return
+        self._room_least = min(_ROOM_LEAST, self._room_least + 1)
         envelope = Envelope(
             parcel.reverse_path, parcel.recipients, smtputf8=parcel.smtputf8, body_8bit=not parcel.data.isascii()
         )
