@@ -75,7 +75,7 @@ def measure(arguments: argparse.Namespace) -> Report:
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batches", type=int, default=30, help="of 1,000 messages")
     parser.add_argument("--singles", type=int, default=20_000)
-    parser.add_argument("--seconds", type=float, default=4.0, help="of load at 80 % of the rate, for the latencies")
+    parser.add_argument("--seconds", type=float, default=4.0, help="of load at 80 %% of the rate, for the latencies")
     parser.add_argument("--postgresql", help="postgresql://… of a server for the second run (fsync on)")
 
 

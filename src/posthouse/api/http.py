@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, MutableMapping
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from functools import partial
+from types import coroutine
+from typing import Any, Generic, TypeVar, cast
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -188,11 +190,32 @@ async def read_body(receive: Receive, headers: Headers, *, limit: int, seconds: 
         if b"expect" not in headers:
             await _drain(receive, limit)
         raise _too_large(limit)
+    reading_it = _read(receive, limit)
+    try:
+        awaited = reading_it.send(None)
+    except StopIteration as done:  # all of it was here: no timer for the usual request
+        return cast("bytes", done.value)
     try:
         async with asyncio.timeout(seconds):
-            return await _read(receive, limit)
+            return await _resume(reading_it, awaited)
     except TimeoutError:
         raise TooSlow(f"The whole request has to arrive within {seconds:g} s") from None
+
+
+@coroutine
+def _resume(started: Coroutine[Any, Any, bytes], awaited: Any) -> Generator[Any, Any, bytes]:
+    """Awaits what has run up to `awaited` already."""
+    while True:
+        try:
+            sent = yield awaited
+        except BaseException as error:
+            step = partial(started.throw, error)
+        else:
+            step = partial(started.send, sent)
+        try:
+            awaited = step()
+        except StopIteration as done:
+            return cast("bytes", done.value)
 
 
 async def _read(receive: Receive, limit: int) -> bytes:
