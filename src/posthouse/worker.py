@@ -60,7 +60,7 @@ class Worker:
         self._queue = queue
         self._run = run
         self._room = dict(room)
-        self._worth = {lane: max(1, min(batch, most) // 4) for lane, most in room.items()}
+        self._worth = {lane: max(1, min(batch, most // 4)) for lane, most in room.items()}
         self._batch = batch
         self._lease = lease
         self._poll = poll
@@ -132,7 +132,7 @@ class Worker:
         held.set(len(self._held[lane]))
 
     async def _claim(self, lane: Lane) -> list[Job]:
-        """As many as there is room for, once a fair part of a batch fits."""
+        """As many as there is room for, once a whole batch fits (where the room is small, a quarter of it)."""
         free = self._room[lane] - len(self._held[lane])
         if free < self._worth[lane]:
             return []
