@@ -17,7 +17,7 @@ from bench.report import Report, main
 from bench.server import Server, batch, server
 
 PER_BATCH = 1000
-CONNECTIONS = 64
+CONNECTIONS = 128
 API_ONLY = {"POSTHOUSE_ROLES": "api"}
 _BARS = {"batch_per_second": ("≥", 10_000.0), "single_per_second": ("≥", 5_000.0), "p99_ms": ("<", 50.0)}
 

@@ -34,6 +34,10 @@ RENDER = "render"
 """The queue's name of the stage that comes next."""
 MOST_IN_STEP = 2000
 """Messages in one durable step, unless one request alone has more."""
+BUSY = 8
+GATHER = 0.002
+"""Seconds that a step waits for more when at least `BUSY` requests wait already: fewer, larger
+steps save more than that when it is busy, and a lone request is never held."""
 _ACCEPTED = [ACCEPTED.labels(lane) for lane in ("critical", "transactional", "bulk")]
 
 
@@ -89,6 +93,8 @@ class Submit:
 
     async def _flush(self) -> None:
         while self._waiting:
+            if len(self._waiting) >= BUSY:
+                await asyncio.sleep(GATHER)
             batch = self._next()
             try:
                 await self._write(batch)
