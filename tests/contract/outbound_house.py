@@ -147,7 +147,11 @@ class House:
         specs = Specs(self.blobs)
         self.render = Render(self.templates, self.domains, self.pool, clock)
         prepare = Prepare(records, specs, self.suppressions, destinations, self.sites, self.recorder, retry, clock)
-        flow = Flow(prepare, self.render, Send(self.recorder, retry, clock))
+        flow = Flow(
+            prepare,
+            self.render,
+            Send(self.recorder, retry, clock, lease_end=lambda job: self.worker.current(job).due_at),
+        )
         self.submit = Submit(records, queue, self.worker.wake, clock)
         self.outbound = Outbound(
             records,

@@ -175,7 +175,7 @@ async def read_body(receive: Receive, headers: Headers, *, limit: int, seconds: 
     """The whole body, bounded in octets and in time, whatever its Content-Length says.
 
     :raises UnsupportedMedia: not JSON, or compressed.
-    :raises TooLarge: over `limit`; a little more is read away first, so that the client is
+    :raises TooLarge: over `limit`; up to twice as much is read away first, so that the client is
         done writing and reads the answer.
     :raises TooSlow:
     :raises ClientGone:
@@ -188,7 +188,7 @@ async def read_body(receive: Receive, headers: Headers, *, limit: int, seconds: 
     declared = headers.get(b"content-length", b"0")
     if len(declared) > 18 or int(declared) > limit:
         if b"expect" not in headers:
-            await _drain(receive, limit)
+            await _drain(receive, 2 * limit)
         raise _too_large(limit)
     reading_it = _read(receive, limit)
     try:
