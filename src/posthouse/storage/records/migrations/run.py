@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
 from alembic.config import Config
@@ -23,6 +24,13 @@ _LOCK = 0x706F7374_686F7573
 
 _CONNECT_TIMEOUT = 10.0
 
+_running: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
+
+
+def _one_at_a_time() -> asyncio.Lock:
+    """Alembic's `op` is one for the whole process: two upgrades at once would use each other's connection."""
+    return _running.setdefault(asyncio.get_running_loop(), asyncio.Lock())
+
 
 async def migrate(url: str) -> str:
     """Upgrade and return the revision reached; at the newest already, nothing is written.
@@ -32,9 +40,10 @@ async def migrate(url: str) -> str:
     """
     address = parse(url)
     try:
-        if isinstance(address, SqliteAddress):
-            return await asyncio.to_thread(_migrate_sqlite, address)
-        return await _migrate_postgres(address)
+        async with _one_at_a_time():
+            if isinstance(address, SqliteAddress):
+                return await asyncio.to_thread(_migrate_sqlite, address)
+            return await _migrate_postgres(address)
     except (DBAPIError, OSError, TimeoutError) as error:
         raise errors.StorageUnavailable(detail=f"migration: {error}") from error
 
