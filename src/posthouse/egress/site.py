@@ -96,9 +96,6 @@ class Site:
 
     # What the sender asks and does.
 
-    def ready(self, lane: int) -> int:
-        return len(self._ready[lane])
-
     @property
     def connections(self) -> int:
         return sum(map(len, self._tasks))
