@@ -128,7 +128,8 @@ async def test_leases_are_renewed_while_work_goes_on(records: Records) -> None:
     await asyncio.sleep(1.2)
     assert len(held) == 1, "claimed again: the lease was not renewed"
     assert worker.current(held[0]).due_at > now()
-    assert await queue.done([worker.current(held[0])]) == 1
+    async with worker.leases:  # as the recorder does: no renewal between the look and the verb
+        assert await queue.done([worker.current(held[0])]) == 1
     worker.release(held[0])
     worker.stop()
     await task
