@@ -172,6 +172,15 @@ def _arrivals() -> None:
         _optional("evidence"),
     )
     op.create_index("refusal_tenant", "refusal", ["tenant_id", "id"])
+    # Messages on their way from the receiving to the sending flow; each holds its content.
+    _table(
+        "relayed",
+        ("id",),
+        _required("id"),  # of the message that it becomes
+        _required("content"),
+        _required("handover"),  # JSON, events.handover.Handover
+        _required("created_at", Int),
+    )
     _table(
         "greylist",
         ("key",),
