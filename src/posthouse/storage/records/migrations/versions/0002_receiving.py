@@ -306,7 +306,9 @@ def _threads() -> None:
         _required("latest_at", Int),  # of its emails in this mailbox: a list of threads is sorted by it
         _required("latest_email", Int),
     )
-    op.create_index("thread_mailbox_page", "thread_mailbox", ["account", "mailbox", "latest_at", "latest_email", "thread"])
+    op.create_index(
+        "thread_mailbox_page", "thread_mailbox", ["account", "mailbox", "latest_at", "latest_email", "thread"]
+    )
     _table(
         "thread_key",
         ("account", "key", "email"),
