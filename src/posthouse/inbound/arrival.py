@@ -215,9 +215,11 @@ def _refused(house: House, envelope: Envelope, evidence: Evidence, one: _Judged)
 
 
 def hops(message: bytes | mmap, most: int) -> int:
-    """Received fields of the header; counting ends beyond `most`."""
+    """Received fields of the header, when they may be more than `most`; counting ends beyond it."""
     end = message.find(b"\r\n\r\n", 0, _MOST_HEADER)
     head = message[: end if end >= 0 else _MOST_HEADER]
+    if head.lower().count(b"received") <= most:
+        return 0  # whatever they are: few enough
     found = 0
     for _ in _RECEIVED.finditer(head):
         found += 1

@@ -42,6 +42,7 @@ class Session:
         "_peer",
         "_rcpts",
         "_sender",
+        "_targets",
         "_tls",
         "_what_peer",
     )
@@ -60,6 +61,7 @@ class Session:
     def _clear(self) -> None:
         self._mail: Mail | None = None
         self._rcpts: list[tuple[str, Resolution]] = []
+        self._targets = 0
         self._greylisted = False
 
     # -- the conversation -----------------------------------------------------------------
@@ -138,8 +140,10 @@ class Session:
         flaw = recipients.refusal(found, self._mail.size or 0)
         if flaw is not None:
             return self._refuse(path, found, *flaw)
-        if sum(len(one.targets) for _, one in self._rcpts) + len(found.targets) > self._house.rules.targets:
-            return self._refuse(path, found, _TOO_MANY, "too_many_recipients") if self._rcpts else _TOO_MANY
+        self._targets += len(found.targets)
+        if self._targets > self._house.rules.targets:
+            self._targets -= len(found.targets)
+            return self._refuse(path, found, _TOO_MANY, "too_many_recipients")
         self._rcpts.append((path, found))
         return None
 
