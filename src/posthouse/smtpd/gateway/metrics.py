@@ -49,6 +49,4 @@ class Meters:
     @classmethod
     def of(cls, kind: str) -> Meters:
         by_outcome = {name: MESSAGES.labels(kind, name) for name in ("accepted", "deferred", "refused", "lost")}
-        return cls(
-            **by_outcome, octets=OCTETS.labels(kind), seconds=SECONDS.labels(kind), open=OPEN.labels(kind)
-        )
+        return cls(**by_outcome, octets=OCTETS.labels(kind), seconds=SECONDS.labels(kind), open=OPEN.labels(kind))

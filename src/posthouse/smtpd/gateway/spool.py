@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from pathlib import Path
 
 import structlog
 
@@ -56,7 +55,7 @@ class Spool:
         if self.crowded:
             metrics.NO_ROOM.labels("memory").inc()
             return NO_ROOM
-        if self._room() < (size or 0):
+        if self._room() < max(1, size or 0):
             metrics.NO_ROOM.labels("disk").inc()
             return NO_ROOM
         return None
@@ -85,7 +84,7 @@ class Spool:
                 state = os.statvfs(self._directory)
                 self._free = state.f_bavail * state.f_frsize - self._least_free
             except OSError as error:
-                log.error("gateway.spool_unusable", error=errno.errorcode.get(error.errno or 0, "OSError"))
+                log.warning("gateway.spool_unusable", error=_name(error))
                 self._free = -1
         return self._free
 
@@ -101,7 +100,7 @@ class Body:
     :param wake: called when `busy` has ended.
     """
 
-    __slots__ = ("_data", "_descriptor", "_spool", "_wake", "_writing", "failed", "size")
+    __slots__ = ("_counted", "_data", "_descriptor", "_spool", "_wake", "_writing", "failed", "size")
 
     def __init__(self, spool: Spool, wake: Callable[[], None]) -> None:
         self._spool = spool
@@ -109,6 +108,7 @@ class Body:
         self._data: bytes | bytearray = b""
         self._descriptor = -1
         self._writing: asyncio.Future[None] | None = None
+        self._counted = 0  # octets that the budget knows of: in memory, or being written
         self.size = 0
         self.failed = False
 
@@ -125,7 +125,7 @@ class Body:
         if self.failed:
             return
         self.size += len(piece)
-        self._spool.used += len(piece)
+        self._count(len(piece))
         if not self._data:
             self._data = piece
         else:
@@ -145,10 +145,13 @@ class Body:
         :raises OSError: it could not be written.
         """
         while self._writing is not None:
-            await asyncio.wait([self._writing])
-            await asyncio.sleep(0)  # _written runs first
+            await asyncio.wait([self._writing])  # `_written` has run when it returns
         if self._data and not self.failed:
-            await self._spool.run(self._writer(self._take()))
+            try:
+                await self._spool.run(self._writer(self._take()))
+            except OSError as error:
+                self._fail(error)
+            self._count(-self._counted)
         if self.failed:
             raise OSError(errno.EIO, "the message could not be spooled")
         return mmap.mmap(self._descriptor, 0, access=mmap.ACCESS_READ)
@@ -156,14 +159,19 @@ class Body:
     def drop(self) -> None:
         """Give back memory and file. A map stays good until it is closed."""
         self.failed = True
-        self._take()
-        if self._writing is None and self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        self._data = b""
+        if self._writing is None:  # else `_written` comes back here
+            self._count(-self._counted)
+            if self._descriptor >= 0:
+                os.close(self._descriptor)
+                self._descriptor = -1
+
+    def _count(self, octets: int) -> None:
+        self._counted += octets
+        self._spool.used += octets
 
     def _take(self) -> bytes | bytearray:
         data, self._data = self._data, b""
-        self._spool.used -= len(data)
         return data
 
     def _spill(self) -> None:
@@ -193,6 +201,7 @@ class Body:
         if self.failed:  # dropped meanwhile
             self.drop()
             return
+        self._count(len(self._data) - self._counted)
         if error is not None:
             self._fail(error)
         elif len(self._data) > self._spool.in_memory:
@@ -200,8 +209,12 @@ class Body:
         self._wake()
 
     def _fail(self, error: BaseException) -> None:
-        name = errno.errorcode.get(error.errno or 0, "OSError") if isinstance(error, OSError) else type(error).__name__
-        log.error("gateway.spool_failed", error=name)
+        log.error("gateway.spool_failed", error=_name(error))
         metrics.NO_ROOM.labels("write").inc()
         self.failed = True
-        self._take()
+        self._data = b""
+        self._count(-self._counted)
+
+
+def _name(error: BaseException) -> str:
+    return errno.errorcode.get(getattr(error, "errno", None) or 0, type(error).__name__)
