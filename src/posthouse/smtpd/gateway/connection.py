@@ -275,7 +275,7 @@ class Connection(asyncio.Protocol):
     def _ended(self, reason: str) -> None:
         metrics.ENDED.labels(self._listener.kind, reason).inc()
         if self._dialogue is not None:
-            log.info("gateway.session_ended", session=self._dialogue.name, reason=reason)
+            log.debug("gateway.session_ended", session=self._dialogue.name, reason=reason)
 
     def _finish(self, reply: Reply) -> None:
         """Say `reply` and close."""
