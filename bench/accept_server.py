@@ -21,7 +21,7 @@ import uvloop
 
 from posthouse.smtp.command import Hello, Mail, Rcpt
 from posthouse.smtp.offer import Limits
-from posthouse.smtp.peer import Peer, Tls
+from posthouse.smtp.peer import Tls
 from posthouse.smtp.reply import Reply
 from posthouse.smtpd.conversation import Answer
 from posthouse.smtpd.gateway import Gateway, Listener, Options, Spooling

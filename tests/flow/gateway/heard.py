@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
+import struct
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -150,6 +152,11 @@ class Client:
                 return await self.reader.read()
             except ConnectionError:
                 return b"reset"
+
+    def reset(self) -> None:
+        """End the connection with RST instead of FIN."""
+        self.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.writer.transport.abort()
 
     async def message(self, body: bytes = BODY) -> bytes:
         """A transaction; the reply to its end."""

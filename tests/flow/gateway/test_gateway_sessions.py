@@ -122,12 +122,21 @@ async def test_a_connection_lost_while_a_message_is_made_durable(tmp_path: Path)
             await peer.say(ENVELOPE + b"DATA\r\n", 3)
             peer.writer.write(BODY + b".\r\n")
             await until(lambda: len(house.messages) == 1)
-            peer.writer.transport.abort()
+            peer.reset()
         await house.lost()
         assert house.steps == ["connected", "hello", "mail", "rcpt", "end", "lost"]
         release.set()
         await asyncio.sleep(0.02)
     assert house.steps[-1] == "lost"
+
+
+async def test_a_client_that_closes_its_side_still_gets_its_answer(tmp_path: Path) -> None:
+    house = House(rcpt=lambda _: soon(None), end=lambda _: soon([OK]))
+    async with gateway(house, tmp_path) as running, client(running.ports[0]) as peer:
+        peer.writer.write(ENVELOPE + b"BDAT %d LAST\r\n" % len(BODY) + BODY)
+        peer.writer.write_eof()
+        assert (await peer.ended()).splitlines()[-1] == b"250 2.0.0 Kept"
+        await house.lost()
 
 
 @pytest.mark.parametrize(("code", "goes_on"), [(421, False), (554, True)])
