@@ -108,7 +108,9 @@ def ranges(blocks: Sequence[Block]) -> list[tuple[int, int]]:
     return [(span[0][1].low, span[-1][1].high) for span in reversed(spans)]
 
 
-def extend(last: Block | None, times: Sequence[int], numbers: Sequence[int] | None = None) -> tuple[list[Block], list[int]]:
+def extend(
+    last: Block | None, times: Sequence[int], numbers: Sequence[int] | None = None
+) -> tuple[list[Block], list[int]]:
     """Put new messages behind an account's last block.
 
     :param times: their `received_at`; `numbers`: theirs, ascending.

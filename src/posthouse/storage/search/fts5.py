@@ -10,7 +10,7 @@ and time had), and every batch is appended. Whose message it is, is one more wor
 from __future__ import annotations
 
 import asyncio
-import os
+import contextlib
 import sqlite3
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
@@ -62,6 +62,19 @@ _MATCHES = """
     ORDER BY search_text.rowid DESC LIMIT $6"""
 _DAMAGE = ("the database file is corrupt", "the file is not a database")
 """What `sqlite_engine` says of it."""
+_PASSING = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_CANTOPEN,
+    }
+)
+"""Trouble that is not the file's own."""
 _ALL = (0, (1 << 63) - 1)
 _REMOVED_AT_LEAST = 10_000
 """Before removed messages ask for a rebuild."""
@@ -132,7 +145,9 @@ class Fts5Search(TableSearch):
         return row[0]
 
     async def _insert(self, tx: Tx, placed: Sequence[Placed]) -> None:
-        await tx.run_each(_INSERT_DOC, [(each.number, each.account_no, each.received_at, each.email) for each in placed])
+        await tx.run_each(
+            _INSERT_DOC, [(each.number, each.account_no, each.received_at, each.email) for each in placed]
+        )
         await tx.run_each(
             _INSERT_TEXT,
             [
@@ -162,7 +177,7 @@ class Fts5Search(TableSearch):
             return await super()._guarded(answer)
         except errors.StorageUnavailable as error:
             if not self._read_only and any(sign in error.detail for sign in _DAMAGE):
-                Path(f"{self._path}.damaged").touch(mode=0o600)  # the next start sets it aside
+                _mark_damaged(self._path)
             raise
 
 
@@ -237,6 +252,12 @@ def _octets(path: Path) -> int:
     return sum(each.stat().st_size for each in (path, Path(f"{path}-wal")) if each.exists())
 
 
+def _mark_damaged(path: Path) -> None:
+    """The next start sets it aside."""
+    with contextlib.suppress(OSError):
+        Path(f"{path}.damaged").touch(mode=0o600)
+
+
 def _set_aside_if_broken(path: Path) -> bool:
     if not path.exists() or not path.stat().st_size or not _is_broken(path):
         return False
@@ -250,33 +271,18 @@ def _is_broken(path: Path) -> bool:
     if Path(f"{path}.damaged").exists():
         return True
     try:
-        connection = sqlite3.connect(path, isolation_level=None)
-    except sqlite3.Error:
-        return True
-    try:
-        (pages,) = connection.execute("PRAGMA page_count").fetchone()
-        (octets,) = connection.execute("PRAGMA page_size").fetchone()
-        connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-        schema = connection.execute("SELECT value FROM search_meta WHERE key = 'schema'").fetchone()
-        connection.execute("SELECT rowid FROM search_text WHERE search_text MATCH '\"@0\"' LIMIT 1").fetchall()
-        return schema != ("1",) or path.stat().st_size < pages * octets - os.stat(f"{path}-wal").st_size
-    except FileNotFoundError:
-        return path.stat().st_size < pages * octets
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            return _looks_broken(connection, path)
     except sqlite3.DatabaseError as error:
-        return not _is_passing(error)
-    finally:
-        connection.close()
+        return getattr(error, "sqlite_errorcode", 0) & 0xFF not in _PASSING
 
 
-def _is_passing(error: sqlite3.DatabaseError) -> bool:
-    """Trouble that is not the file's: locked, no memory, disk full, no permission."""
-    return (getattr(error, "sqlite_errorcode", 0) & 0xFF) in (
-        sqlite3.SQLITE_BUSY,
-        sqlite3.SQLITE_LOCKED,
-        sqlite3.SQLITE_NOMEM,
-        sqlite3.SQLITE_FULL,
-        sqlite3.SQLITE_PERM,
-        sqlite3.SQLITE_READONLY,
-        sqlite3.SQLITE_IOERR,
-        sqlite3.SQLITE_CANTOPEN,
-    )
+def _looks_broken(connection: sqlite3.Connection, path: Path) -> bool:
+    """:raises sqlite3.DatabaseError: it cannot be read."""
+    connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    (octets,) = connection.execute("PRAGMA page_size").fetchone()
+    schema = connection.execute("SELECT value FROM search_meta WHERE key = 'schema'").fetchone()
+    connection.execute("SELECT rowid FROM search_text WHERE search_text MATCH '\"@0\"' LIMIT 1").fetchall()
+    log = Path(f"{path}-wal")
+    return schema != ("1",) or path.stat().st_size + (log.stat().st_size if log.exists() else 0) < pages * octets

@@ -11,7 +11,7 @@ words and structure only; each backend writes its own syntax from it, so none ca
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -206,6 +206,6 @@ class _Parser:
         return found
 
 
-def _joined(kind: type[All] | type[Some], parts: list[Node | None]) -> Node | None:
+def _joined(kind: type[All] | type[Some], parts: Sequence[Node | None]) -> Node | None:
     present = tuple(part for part in parts if part is not None)
     return kind(present) if len(present) > 1 else (present[0] if present else None)

@@ -1,9 +1,9 @@
 """What both backends share: accounts, blocks and messages in tables, the index beside them.
 
-    search_account (no, account, last_block)
-    search_block   (account_no, no, emails, earliest, latest, low, high)    see blocks.py
-    search_doc     (account_no, received_at, email, …)
-    search_meta    (key, value)                                             needs_rebuild
+search_account (no, account, last_block)
+search_block   (account_no, no, emails, earliest, latest, low, high)    see blocks.py
+search_doc     (account_no, received_at, email, …)
+search_meta    (key, value)                                             needs_rebuild
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ _DOCS_BETWEEN_PAUSES = 16
 """About 2 ms of finding words, then the event loop has its turn. A thread of its own would
 make every other step of the loop wait for the GIL."""
 
-_ACCOUNTS = "INSERT INTO search_account (account) SELECT v.account FROM {v(account text)} WHERE true ON CONFLICT DO NOTHING"
+_ACCOUNTS = (
+    "INSERT INTO search_account (account) SELECT v.account FROM {v(account text)} WHERE true ON CONFLICT DO NOTHING"
+)
 _LOCK = (
     "SELECT a.no FROM {v(account text)} JOIN search_account a ON a.account = v.account ORDER BY a.no FOR UPDATE OF a"
 )
@@ -88,7 +90,7 @@ class TableSearch:
         return await self._read(lambda tx: self._page(tx, account, root, most, start))
 
     async def rebuilt(self) -> None:
-        await self._write(lambda tx: _forget_reason(tx))
+        await self._write(_forget_reason)
 
     async def close(self) -> None:
         await self._records.close()
