@@ -99,6 +99,8 @@ def _directory() -> None:
     )
     op.create_index("alias_tenant", "alias", ["tenant_id", "address"])
     op.create_index("alias_domain", "alias", ["domain", "address"])
+    # Numbers given out and never again: mail may still be on its way to an account that is gone.
+    _table("counter", ("name",), _required("name"), _required("value", Int))
 
 
 def _contents() -> None:
