@@ -32,21 +32,21 @@ class Message:
         "_lock",
         "_places",
         "_raw",
-        "_start",
         "_totals",
         "complete",
         "fields",
         "names",
+        "start",
     )
 
     def __init__(self, raw: Raw) -> None:
         end = raw.find(b"\r\n\r\n", 0, MAX_HEADER)
         if raw[:2] == b"\r\n":
-            header, self._start = b"", 2
+            header, self.start = b"", 2
         elif end < 0:
-            header, self._start = raw[:MAX_HEADER].removesuffix(b"\r\n"), len(raw)
+            header, self.start = raw[:MAX_HEADER].removesuffix(b"\r\n"), len(raw)
         else:
-            header, self._start = raw[:end], end + 4
+            header, self.start = raw[:end], end + 4
         self.complete = end >= 0 or len(raw) <= MAX_HEADER
         """Whether the whole header was read; a longer one authenticates nothing."""
         self._raw = raw
@@ -87,7 +87,7 @@ class Message:
         """Each hash once, a large body's in a thread."""
         if all(need in self._hashes for need in needs):
             return
-        if len(self._raw) - self._start <= SMALL:
+        if len(self._raw) - self.start <= SMALL:
             self._hash(needs)
             return
         async with self._lock:
@@ -95,7 +95,7 @@ class Message:
 
     async def work(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Runs what goes over the header; in a thread when that is large."""
-        if self._start <= SMALL:
+        if self.start <= SMALL:
             return call(*args, **kwargs)
         return await asyncio.to_thread(call, *args, **kwargs)
 
@@ -104,6 +104,6 @@ class Message:
         canons: list[Canon] = [canon for canon, _ in missing]
         for canon in set(canons):
             lengths = {length for asked, length in missing if asked == canon}
-            found, self._totals[canon] = body_hashes(self._raw, self._start, canon, lengths)
+            found, self._totals[canon] = body_hashes(self._raw, self.start, canon, lengths)
             for length, value in found.items():
                 self._hashes[canon, length] = value

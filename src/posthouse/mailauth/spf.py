@@ -7,6 +7,7 @@ as the RFC says: ten terms that ask DNS, two that find nothing, ten MX hosts, te
 from __future__ import annotations
 
 import ipaddress
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, TypeVar
 
@@ -27,7 +28,7 @@ MAX_LOOKUPS = 10  # RFC 7208 §4.6.4
 MAX_VOID = 2  # RFC 7208 §4.6.4
 MAX_HOSTS = 10  # MX hosts and PTR names, RFC 7208 §4.6.4
 MAX_EXPLANATION = 400  # characters; more is no sentence for a reply
-_UNSET = "unknown"
+_NO_NAME = "unknown"  # RFC 7208 §7.3
 
 
 class _Permanent(Exception):
@@ -38,40 +39,46 @@ class _Temporary(Exception):
     """Ends the check as temperror."""
 
 
-async def check_mail_from(
-    lookup: Lookup, *, peer: str, reverse_path: str, helo: str, receiver: str = _UNSET, now: int = 0
-) -> Spf:
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Who is connected.
+
+    `peer`: IPv4 or IPv6 as text. `receiver`: our host name, for the macro r. `now`: seconds
+    since 1970, for the macro t.
+    """
+
+    peer: str
+    helo: str
+    receiver: str = "unknown"
+    now: int = 0
+
+
+async def check_mail_from(lookup: Lookup, client: Client, reverse_path: str) -> Spf:
     """The MAIL FROM identity; of the null path it is postmaster at the HELO name (RFC 7208 §2.4),
     and the scope says so.
 
-    :param peer: IPv4 or IPv6 as text.
     :param reverse_path: without angle brackets, empty for the null path.
-    :param receiver: our host name, for the macro r.
-    :param now: seconds since 1970, for the macro t.
     """
     if not reverse_path:
-        return await check_helo(lookup, peer=peer, helo=helo, receiver=receiver, now=now)
+        return await check_helo(lookup, client)
     local, _, domain = reverse_path.rpartition("@")
-    check = _Check(lookup, peer, local or "postmaster", domain, helo, receiver, now)
-    return await check.run("mailfrom")
+    return await _Check(lookup, client, local or "postmaster", domain).run("mailfrom")
 
 
-async def check_helo(lookup: Lookup, *, peer: str, helo: str, receiver: str = _UNSET, now: int = 0) -> Spf:
+async def check_helo(lookup: Lookup, client: Client) -> Spf:
     """The HELO identity (RFC 7208 §2.3)."""
-    return await _Check(lookup, peer, "postmaster", helo, helo, receiver, now).run("helo")
+    return await _Check(lookup, client, "postmaster", client.helo).run("helo")
 
 
 class _Check:
     """One identity's evaluation, with what it has used up."""
 
-    def __init__(self, lookup: Lookup, peer: str, local: str, domain: str, helo: str, receiver: str, now: int) -> None:
+    def __init__(self, lookup: Lookup, client: Client, local: str, domain: str) -> None:
         self._lookup = lookup
+        self._client = client
         self._domain = domain
         self._local = local
-        self._helo = helo
-        self._receiver = receiver
-        self._now = now
-        self._address = _parse_address(peer)
+        self._address = _parse_address(client.peer)
         self._lookups = 0
         self._void = 0
         self._hosts: tuple[str, ...] | None = None
@@ -224,8 +231,8 @@ class _Check:
         values = {
             "s": f"{self._local}@{self._domain}", "l": self._local, "o": self._domain, "d": domain,
             "i": text if version == 4 else ".".join(f"{number:032X}"),
-            "v": "in-addr" if version == 4 else "ip6", "h": self._helo,
-            "c": text, "r": self._receiver, "t": str(self._now), "p": _UNSET,
+            "v": "in-addr" if version == 4 else "ip6", "h": self._client.helo,
+            "c": text, "r": self._client.receiver, "t": str(self._client.now), "p": _NO_NAME,
         }  # fmt: skip
         if spf_record.names(template, "p"):
             values["p"] = await self._peer_name(domain)
@@ -235,7 +242,7 @@ class _Check:
         """RFC 7208 §7.3: the domain itself, else one below it, else any."""
         hosts = await self._validated()
         ranked = sorted(hosts, key=lambda host: (host != domain.lower(), not within(host, domain.lower())))
-        return ranked[0] if ranked else _UNSET
+        return ranked[0] if ranked else _NO_NAME
 
     async def _explanation(self, template: Template, domain: str) -> str | None:
         """RFC 7208 §6.2; whatever goes wrong, there is none."""

@@ -87,6 +87,16 @@ async def verify(message: Message, lookup: Lookup, *, now: int) -> tuple[Dkim, .
     return tuple(results)
 
 
+def unanswered(message: Message, now: int) -> tuple[Dkim, ...]:
+    """What `verify` says when no key came in time."""
+    found = [_read(message, index, now) for index in message.places(b"dkim-signature")[:MAX_SIGNATURES]]
+    reason = "DNS did not answer in time"
+    return tuple(
+        entry if isinstance(entry, Dkim) else _evidence(message, entry, None, "temperror", reason, None)
+        for entry in found
+    )
+
+
 async def fetch_keys(lookup: Lookup, places: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Keys]:
     """Each (domain, selector) asked once, all at the same time."""
     wanted = list(dict.fromkeys(places))

@@ -48,7 +48,8 @@ def test_it_is_whole() -> None:
 
 @pytest.mark.parametrize(("zone", "case"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
 async def test_case(zone: dict[str, Any], case: dict[str, Any]) -> None:
-    found = await spf.check_mail_from(Lookup(zone), peer=case["host"], reverse_path=case["mailfrom"], helo=case["helo"])
+    client = spf.Client(case["host"], case["helo"])
+    found = await spf.check_mail_from(Lookup(zone), client, case["mailfrom"])
     wanted = case["result"] if isinstance(case["result"], list) else [case["result"]]
     assert found.result in wanted, found
     if "explanation" in case:

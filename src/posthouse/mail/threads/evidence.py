@@ -16,7 +16,10 @@ ENOUGH = 1
 SKEW = 12 * 3600
 """Seconds by which a first mail's clock may be ahead of its reply's."""
 _DAY = 86_400
+REPEATED_WITHIN = 60 * _DAY
+_REPEATED = -3
 _SHORT = 8  # letters of a subject that many conversations share (`Lunch?`, `Hallo`)
+_RARE = 12  # letters of a subject that few share
 _ALIKE = 0.9
 _NUMBERS = re.compile(r"\d+")
 
@@ -61,7 +64,12 @@ def seeks(b: Facts) -> bool:
     """Whether it says that it answers something, so that a missing parent may be sought."""
     if not joins_by_subject(b):
         return False
-    return bool(b.flags & (REPLY | TICKET) or b.refs or b.quoted)
+    return bool(b.flags & (REPLY | FORWARD | TICKET) or b.refs or b.quoted)
+
+
+def begins(a: Facts) -> bool:
+    """Whether it looks like the first mail of a conversation."""
+    return not a.flags & (REPLY | FORWARD) and not a.refs
 
 
 def anchors(a: Candidate, b: Candidate) -> bool:
@@ -71,9 +79,18 @@ def anchors(a: Candidate, b: Candidate) -> bool:
     return shares_id(a.facts, b.facts) and earlier(a, b) and b.facts.message not in a.facts.refs
 
 
+def moment(a: Candidate) -> tuple[int, int, int, str]:
+    """What an account's emails are ordered by: time, and for one second what they are. Not the
+    order in which they came, as far as they differ at all."""
+    facts = a.facts
+    return (facts.at, facts.message, facts.author, a.email_id)
+
+
 def earlier(a: Candidate, b: Candidate) -> bool:
-    """The one order of an account's emails: by time, then by id."""
-    return (a.facts.at, a.email_id) < (b.facts.at, b.email_id)
+    """Whether `a` stands before `b`."""
+    if a.facts.at != b.facts.at:
+        return a.facts.at < b.facts.at
+    return moment(a) < moment(b)
 
 
 def target(b: Candidate, family: list[Candidate]) -> Candidate | None:
@@ -84,47 +101,67 @@ def target(b: Candidate, family: list[Candidate]) -> Candidate | None:
     """
     if not seeks(b.facts) or any(anchors(a, b) for a in family if a is not b):
         return None
-    best: tuple[int, int, str] | None = None
+    best: tuple[int, tuple[int, int, int, str]] | None = None
     found = None
+    repeated = _is_repeated(b, family)
+    doubt = _REPEATED if repeated and b.facts.refs else 0
+    rare = not repeated and not b.facts.refs and len(b.facts.text) >= _RARE
     for a in family:
         if a is b:
             continue
-        weight = weigh(b, a)
+        weight = weigh(b, a, rare=rare) + doubt
         if weight < ENOUGH:
             continue
-        rank = (weight, a.facts.at, a.email_id)
+        rank = (weight, moment(a))
         if best is None or rank > best:
             best, found = rank, a
     return found
 
 
-def weigh(child: Candidate, parent: Candidate) -> int:
-    """How much speaks for `child` having been written after `parent`, same subject presumed."""
+def _is_repeated(b: Candidate, family: list[Candidate]) -> bool:
+    """Whether several conversations began with this subject around that time: then a mail that
+    answers a missing one may belong to any of them, or to another that is missing too."""
+    heads = 0
+    for a in family:
+        if a is not b and begins(a.facts) and abs(a.facts.at - b.facts.at) <= REPEATED_WITHIN:
+            heads += 1
+            if heads > 1:
+                return True
+    return False
+
+
+def weigh(child: Candidate, parent: Candidate, *, rare: bool = False) -> int:
+    """How much speaks for `child` having been written after `parent`, same subject presumed.
+
+    :param rare: hardly two conversations have this subject, so an old one may be meant.
+    """
     b, a = child.facts, parent.facts
     if b.subject != a.subject or not joins_by_subject(a) or not kin(a, b):
         return -9
     gap = b.at - a.at
     if not earlier(parent, child):
         # A later one is its parent only by a wrong clock, and only if it began something.
-        if gap < -SKEW or a.flags & REPLY or a.refs:
+        if gap < -SKEW or not begins(a):
             return -9
         gap = SKEW
     quotes = overlap(b.quoted, a.own)
     cites = bool(b.cited) and (a.author in b.cited or a.name in b.cited)
-    weight = _nearness(gap) + 3 * quotes + 2 * cites + _addressed(a, b) + _doubts(a, b)
-    if not b.flags & REPLY and not b.refs:
-        weight += _without_prefix(a, b, quotes)
-    return weight
+    weight = _nearness(gap, rare) + 3 * quotes + 2 * cites + _addressed(a, b) + _doubts(a, b)
+    if b.refs or b.flags & REPLY:
+        return weight
+    return weight - 1 if b.flags & FORWARD else weight + _without_prefix(a, b, quotes)
 
 
-def _nearness(gap: int) -> int:
+def _nearness(gap: int, rare: bool) -> int:
     if gap <= 4 * _DAY:
         return 3
     if gap <= 14 * _DAY:
         return 2
     if gap <= 60 * _DAY:
-        return -1
-    return -3 if gap <= 400 * _DAY else -9
+        return 1 if rare else -1
+    if gap <= 400 * _DAY:
+        return -1 if rare else -3
+    return -9
 
 
 def _addressed(a: Facts, b: Facts) -> int:
@@ -136,11 +173,11 @@ def _doubts(a: Facts, b: Facts) -> int:
     doubt = -1 if len(b.text) < _SHORT else 0
     if len(b.text) < 3:
         doubt -= 2
-    if b.refs and a.message and not a.refs and not a.flags & REPLY:
+    if b.refs and a.message and begins(a):
         # It refers to something, and not to this first mail: a chain would have named it.
         doubt -= 4 if len(b.refs) > 1 else 1
     elif b.refs and a.refs:
-        doubt -= 1
+        doubt -= 3 if len(b.refs) > 1 and len(a.refs) > 1 else 1
     return doubt
 
 
@@ -148,7 +185,7 @@ def _without_prefix(a: Facts, b: Facts, quotes: bool) -> int:
     """No `Re:` and no ids: only a quotation, or a ticket that the same sender writes about again."""
     if quotes:
         return 0
-    if b.flags & TICKET and not b.flags & FORWARD and (a.author == b.author or (b.list_id and a.list_id == b.list_id)):
+    if b.flags & TICKET and (a.author == b.author or (b.list_id and a.list_id == b.list_id)):
         return 0
     return -9
 

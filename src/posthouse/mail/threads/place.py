@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from posthouse.mail.threads.evidence import SKEW, kin, linked, overlap, seeks, shares_id, target
+from posthouse.mail.threads.evidence import REPEATED_WITHIN, begins, kin, linked, overlap, seeks, target
 from posthouse.mail.threads.keys import REPORT, Candidate, Facts, joins_by_subject
 from posthouse.mail.threads.overrides import Override, touched
 
@@ -80,12 +80,8 @@ def _late(email: Candidate, family: list[Candidate]) -> tuple[set[str], set[str]
     out to be written after it, and the threads of those that were thought to answer another."""
     joined: set[str] = set()
     disturbed: set[str] = set()
-    moment, message = email.facts.at, email.facts.message
     for reply in family:
-        facts = reply.facts
-        if moment > facts.at + SKEW and not (message and message in facts.refs):
-            continue
-        if not seeks(facts) or (moment > facts.at and not _may_follow(email.facts, facts)):
+        if not _concerns(email.facts, reply.facts):
             continue
         before = target(reply, family)
         after = target(reply, [*family, email])
@@ -98,9 +94,14 @@ def _late(email: Candidate, family: list[Candidate]) -> tuple[set[str], set[str]
     return joined, disturbed
 
 
-def _may_follow(email: Facts, reply: Facts) -> bool:
-    """Whether a mail with a later clock can still be what a reply answers."""
-    return not email.refs or shares_id(email, reply)
+def _concerns(email: Facts, reply: Facts) -> bool:
+    """Whether an email can change what an earlier arrived reply is thought to answer."""
+    if not seeks(reply):
+        return False
+    if email.at <= reply.at or (email.message and email.message in reply.refs):
+        return True
+    # A later one counts by a wrong clock, or as one more conversation with this subject.
+    return begins(email) and email.at <= reply.at + REPEATED_WITHIN
 
 
 def _placement(

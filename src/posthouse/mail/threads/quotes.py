@@ -20,20 +20,20 @@ _MAX_CITED = 4
 _MIN_SENTENCE = 20  # letters and digits; shorter ones are anybody's
 _MIN_WIDE = 9  # the same for scripts that need fewer
 
+_ATTRIBUTION = 80  # characters at its end that are searched
 _WROTE = re.compile(
-    r"(?:wrote|writes|said|schrieb|geschrieben|a écrit|écrivait|escribió|escreveu|ha scritto|scrisse"
-    r"|skrev|schreef|napisał(?:\(a\))?|napsal|kirjoitti|yazdı|írta|a scris|написала?|пишет|пише|έγραψε|كتب|כתב|写道|寫道|のメール|작성)"
+    r"(?:wrote|writes|said|schrieb|geschrieben|a écrit|écrivait|escribió|escreveu|ha scritto|scrisse|skrev|schreef"
+    r"|napisał(?:\(a\))?|napsal|kirjoitti|yazdı|írta|a scris|написала?|пишет|пише|έγραψε|كتب|כתב|写道|寫道|のメール|작성)"
     r"[^\n]{0,40}[:：]\s*$",
     re.IGNORECASE,
 )
 _ORIGINAL = re.compile(
-    r"^(?:-{2,}|_{5,})\s*(?:original message|forwarded message|ursprüngliche nachricht|weitergeleitete nachricht|message d'origine|message transféré|mensaje original|mensaje reenviado|messaggio originale"
-    r"|mensagem original|oorspronkelijk bericht"
-    r"|исходное сообщение|пересылаемое сообщение|原始邮件|原始郵件|転送メッセージ|original appointment)?\s*-*\s*$"
+    r"^(?:-{2,}|_{5,})\s*(?:original message|forwarded message|ursprüngliche nachricht|weitergeleitete nachricht"
+    r"|message d'origine|message transféré|mensaje original|mensaje reenviado|messaggio originale|mensagem original"
+    r"|oorspronkelijk bericht|исходное сообщение|пересылаемое сообщение|原始邮件|原始郵件|転送メッセージ)?\s*-*\s*$"
     r"|^begin forwarded message:$",
     re.IGNORECASE,
 )
-_SENTENCE = re.compile(r"[.!?;:。！？；：…]+(?:\s|$)|[。！？；]")
 _BETWEEN = re.compile(r"[\W_]+")
 _ADDRESS = re.compile(r"[^\s<>()\[\]:;,\"']{1,64}(?:@| at )[\w.-]{1,128}")
 _FROM = re.compile(
@@ -85,7 +85,7 @@ def _sides(lines: list[str]) -> tuple[list[str], list[str], set[int]]:
                 signed = True
             else:
                 inside = True
-        elif not signed or _WROTE.search(bare) is not None:
+        elif not signed or (bare[-1] in ":：" and _WROTE.search(bare, max(0, len(bare) - _ATTRIBUTION)) is not None):
             own.append(bare)
     return own, quoted, cited
 
@@ -108,25 +108,27 @@ def name_mark(name: str) -> int:
 def _cite(own: list[str], cited: set[int]) -> None:
     """Notes whom an attribution (`On Monday, Ann Lee <ann@example.com> wrote:`) names, and takes it
     from the mail's own lines."""
-    found = _WROTE.search(own[-1]) if own else None
+    last = own[-1] if own else ""
+    skipped = max(0, len(last) - _ATTRIBUTION)
+    found = _WROTE.search(last, skipped) if last and last[-1] in ":：" else None
     if found is None:
         return
     phrase = own.pop()[: found.start()].strip()
     if own and phrase.count(" ") < 3:
         phrase = f"{own.pop()} {phrase}"
-    phrase = phrase[-300:]
+    phrase = phrase[-2 * _ATTRIBUTION :]
     cited.update(name_mark(address.replace(" at ", "@")) for address in _ADDRESS.findall(phrase)[:2])
-    name = _NAME.search(phrase)
+    name = _NAME.search(phrase, max(0, len(phrase) - _ATTRIBUTION))
     if name is not None:
         cited.add(name_mark(name[1]))
 
 
 def _sentences(text: str) -> tuple[int, ...]:
     marks: set[int] = set()
-    for sentence in _SENTENCE.split(text.replace("\n", " ")):
-        if len(sentence) < _MIN_WIDE:
-            continue
-        folded = _BETWEEN.sub("", sentence).lower()
-        if len(folded) >= _MIN_SENTENCE or (len(folded) >= _MIN_WIDE and not folded.isascii() and folded[0] > "\u2e80"):
-            marks.add(crc32(folded.encode(errors="surrogatepass")))
+    for sentence in text.lower().translate(_FOLDED).split("."):
+        if len(sentence) >= _MIN_SENTENCE or (len(sentence) >= _MIN_WIDE and sentence[0] > "\u2e80"):
+            marks.add(crc32(sentence.encode(errors="surrogatepass")))
     return tuple(sorted(marks)[:MAX_KEPT])
+
+
+_FOLDED = str.maketrans("!?;:。！？；：…", "." * 10, " \t\r\n\xa0\"'#$%&()*+,-/<=>@[\\]^_`{|}~，、　“”‘’«»–—")

@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import msgspec
 
-from posthouse.mail.threads.evidence import linked, target
+from posthouse.mail.threads.evidence import linked, moment, target
 from posthouse.mail.threads.keys import Candidate, joins_by_subject
 from posthouse.mail.threads.overrides import Override
 
@@ -33,7 +33,7 @@ def rethread(emails: Iterable[Candidate], overrides: Iterable[Override] = ()) ->
     :return: every email in exactly one group, groups by their first email. Of several old threads
         the oldest id stays; of one that parts, the group with its first email keeps the id.
     """
-    ordered = sorted(emails, key=lambda one: (one.facts.at, one.email_id))
+    ordered = sorted(emails, key=moment)
     rules = sorted(overrides, key=lambda one: one.seq)
     sets = _Sets(one.email_id for one in ordered)
     sides = _sides(ordered, rules) if rules else {}
