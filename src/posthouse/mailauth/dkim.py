@@ -236,7 +236,13 @@ def _relaxed_body(data: bytes) -> bytes:
 
 def _without_empty_lines(data: bytes) -> bytes:
     """Ends in exactly one CRLF (RFC 6376 §3.4.3); a lone CR or LF is no line end."""
-    end = len(data)
-    while data[max(end - 2, 0) : end] == b"\r\n":
-        end -= 2
-    return data[:end] + b"\r\n"
+    return data[: len(data) - empty_lines(data)] + b"\r\n"
+
+
+def empty_lines(data: bytes) -> int:
+    """The octets of the CR LF pairs that `data` ends in."""
+    if not data.endswith(b"\r\n"):
+        return 0
+    tail = data[len(data.rstrip(b"\r\n")) :]
+    start = max(tail.rfind(b"\n\n"), tail.rfind(b"\r\r")) + 1
+    return len(tail) - start - tail.startswith(b"\n", start)
