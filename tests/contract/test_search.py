@@ -415,7 +415,9 @@ async def test_many_removed_ask_for_a_rebuild(path: Path, monkeypatch: pytest.Mo
 
 
 async def test_postgresql_that_is_away(postgres_url: str) -> None:
-    search = await open_search(postgres_url.rsplit("@", 1)[0] + "@127.0.0.1:1/none" if "@" in postgres_url else "postgresql://127.0.0.1:1/none")
+    search = await open_search(
+        postgres_url.rsplit("@", 1)[0] + "@127.0.0.1:1/none" if "@" in postgres_url else "postgresql://127.0.0.1:1/none"
+    )
     for attempt in (search.ready(), search.query("acc_a", parse("word")), search.index([doc(1, "x")])):
         with pytest.raises(errors.StorageUnavailable) as raised:
             await attempt
