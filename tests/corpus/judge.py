@@ -48,7 +48,9 @@ class Account:
             for key in keys
             for email_id in self.rows.get(key, [])[-ROWS_OF_A_KEY[chr(key[0])] :]
         ]
-        batch = Batch([(key, Candidate(c.email_id, c.thread_id, decode(encode(c.facts)))) for key, c in found], self.overrides)
+        batch = Batch(
+            [(key, Candidate(c.email_id, c.thread_id, decode(encode(c.facts)))) for key, c in found], self.overrides
+        )
         for email_id, one in mails:
             placement = batch.place(email_id, one)
             thread = placement.thread or "thr_" + email_id
