@@ -53,6 +53,13 @@ async def make_standard(tx: Tx, books: Books, account: Account, now: int) -> Non
         await _insert(tx, books, account, (0, name, role.value, order + 1), now)
 
 
+async def make_inbox(tx: Tx, books: Books, account: Account, now: int) -> None:
+    """For an account that has lost it: under a name that is free."""
+    taken = {box.name for box in await every(tx, account.number) if not box.parent}
+    name = next(name for name in (STANDARD[Role.INBOX], *map("Inbox {}".format, range(2, 2000))) if name not in taken)
+    await _insert(tx, books, account, (0, name, Role.INBOX.value, 1), now)
+
+
 async def create(tx: Tx, books: Books, account: Account, name: str, parent: int, now: int) -> int:
     """Its number.
 
