@@ -186,9 +186,7 @@ class Engine:
         there were none so far (then the plain rows tell)."""
         blobs = self._blobs[text]
         try:
-            (answer,) = self._connection.execute(
-                sqltext.aggregated(text, self._widths[text], blobs), params
-            ).fetchone()
+            (answer,) = self._connection.execute(sqltext.aggregated(text, self._widths[text], blobs), params).fetchone()
             rows: list[Row] = _rows_from_json(answer)  # type: ignore[assignment]
             return [_with_bytes(row, blobs) for row in rows] if blobs else rows
         except msgspec.ValidationError:
