@@ -69,7 +69,7 @@ _LOOKED_FOR: Final = frozenset(_TRIGGERS) | _COIN_WORDS
 _TAG: Final = re.compile(
     r"<(?:style|script|title)[^>]{0,300}>[^<]{0,20000}</[a-z]{1,10}\s?>|<!--.{0,5000}?-->|<[^>]{0,3000}>", re.DOTALL
 )
-_COIN: Final = re.compile(r"\b(?:bc1[a-z0-9]{25,60}|[13][a-km-z1-9]{25,34}|0x[0-9a-f]{40})\b")
+_COIN: Final = re.compile(r"\b(?:bc1[a-z0-9]{25,60}|[13][a-z0-9]{25,34}|0x[0-9a-f]{40})\b")
 _FOREIGN: Final = re.compile("[^\\W\\d_]*(?:[a-z][\u0370-\u052f]|[\u0370-\u052f][a-z])[^\\W\\d_]*")
 
 
