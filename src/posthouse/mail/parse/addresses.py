@@ -13,6 +13,7 @@ MAX_ADDRESSES = 10_000
 MAX_NAME = 256
 """Characters of a name."""
 _MAX_ADDRESS = 1000  # characters; longer ones are none
+_MAX_WORD = 4096  # characters that are joined to one word
 
 _PLAIN_NAME = re.compile(r'[^"\\(),:;<>@\[\]]*+')
 _QUOTED_NAME = re.compile(r'"([^"\\]*+)"')
@@ -124,8 +125,9 @@ class _List:
             self._flush()  # `<a@x> b@x` without a comma
         words = self._words
         if words and not spaced:
-            words[-1] += raw
-            self._names[-1] += shown
+            if len(words[-1]) < _MAX_WORD:
+                words[-1] += raw
+                self._names[-1] += shown
         else:
             words.append(raw)
             self._names.append(shown)
@@ -148,13 +150,15 @@ class _List:
         return at
 
     def _colon(self, at: int) -> None:
-        name = self._phrase()
-        if name.lower() == "mailto":
+        if self._group is None and self._angle is None and self._can_be_group(at):
+            name = self._phrase()
+            if "@" not in name:
+                self._clear()
+                self._group = None if name.lower() == "mailto" else name
+                return
+        if self._names == ["mailto"]:
             self._clear()
-        elif self._group is None and self._angle is None and "@" not in name and self._can_be_group(at):
-            self._clear()
-            self._group = name
-        elif self._names:  # a colon in a name without quotes
+        elif self._names and len(self._words[-1]) < _MAX_WORD:  # a colon in a name without quotes
             self._names[-1] += ":"
             self._words[-1] += ":"
 

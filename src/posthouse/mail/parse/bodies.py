@@ -55,10 +55,7 @@ class Bodies:
                 if (text is None or html is None) and kind.startswith(_MEDIA):
                     self.attachments.append(part)
         if multipart == "alternative" and text is not None and html is not None:
-            if len(text) == text_before and len(html) != html_before:
-                text += html[html_before:]
-            elif len(html) == html_before and len(text) != text_before:
-                html += text[text_before:]
+            _share(text, text_before, html, html_before)
 
     def _take_alternative(self, part: Part, text: list[Part] | None, html: list[Part] | None) -> None:
         if part.type == "text/plain" and text is not None:
@@ -67,6 +64,14 @@ class Bodies:
             html.append(part)
         else:
             self.attachments.append(part)
+
+
+def _share(text: list[Part], text_before: int, html: list[Part], html_before: int) -> None:
+    """Where an alternative has one form alone, it stands for the other."""
+    if len(text) == text_before and len(html) != html_before:
+        text += html[html_before:]
+    elif len(html) == html_before and len(text) != text_before:
+        html += text[text_before:]
 
 
 def _is_inline(part: Part, index: int, multipart: str) -> bool:

@@ -92,16 +92,13 @@ def decode(data: bytes, charset: str | None, *, whole: bool = True) -> str:
         return guess(data, whole=whole)
     if name == "cp1252":
         return _windows(data)
-    try:
-        return getincrementaldecoder(name)("strict").decode(data, whole)
-    except UnicodeError:
-        pass
-    if name == "utf_8":
-        return _damaged_utf8(data, whole=whole)
-    try:
-        return getincrementaldecoder(name)("replace").decode(data, whole)
-    except (UnicodeError, ValueError):  # a codec that cannot replace
-        return guess(data, whole=whole)
+    for errors in ("strict", "replace"):
+        try:
+            return getincrementaldecoder(name)(errors).decode(data, whole)
+        except (UnicodeError, ValueError):  # some codecs cannot replace
+            if name == "utf_8":
+                return _damaged_utf8(data, whole=whole)
+    return guess(data, whole=whole)
 
 
 def guess(data: bytes, *, whole: bool = True) -> str:

@@ -23,6 +23,7 @@ _OTHER = bytes(set(range(256)) - set(_ALPHABET))
 _ALLOWED = _ALPHABET + b" \t\r\n"
 _TRAILING = re.compile(rb"(?<![ \t])[ \t]++(?=\r?\n)")
 _BEGIN = re.compile(rb"begin[ -][0-7]{3,4} ?")
+_MAX_PADDING = 1000  # in one chunk, beyond which it is no padding
 _MAX_UU_LINE = 128  # octets; 45 of content make 61
 
 
@@ -89,6 +90,8 @@ def _base64(pieces: Iterator[bytes]) -> Iterator[bytes]:
     held = b""
     for piece in pieces:
         data = held + piece.translate(None, _OTHER)
+        if data.count(b"=") > _MAX_PADDING:
+            data = data.translate(None, b"=")
         if b"=" in data:
             *groups, data = data.split(b"=")
             yield b"".join([_group(group) for group in groups if group])
@@ -153,14 +156,15 @@ def _uu_line(line: bytes, inside: bool, out: list[bytes]) -> bool:
         return _BEGIN.match(line) is not None
     if line == b"end":
         return False
-    if line and len(line) <= _MAX_UU_LINE:
+    if not line or len(line) > _MAX_UU_LINE:
+        return True
+    needed = (((line[0] - 32) & 63) * 4 + 2) // 3
+    if needed > 2 * len(line):  # blanks at its end may be lost, but most of it may not
+        return True
+    for form in (line, line[: needed + 1]):  # some encoders pad with what decoders refuse
         try:
-            out.append(a2b_uu(line))
+            out.append(a2b_uu(form))
+            break
         except Error:
-            # Some encoders count wrongly at the end: what the length octet says is enough.
-            needed = (((line[0] - 32) & 63) * 4 + 5) // 3
-            try:
-                out.append(a2b_uu(line[: needed + 1]))
-            except Error:
-                return True
+            continue
     return True

@@ -15,6 +15,7 @@ _SMALL = 65_536  # octets of a block whose fields are all taken at once
 
 # Possessive: each octet is looked at once, and nothing is kept for going back.
 _FIELD = re.compile(rb"([!-9;-~]++)[ \t]*+:([^\n]*+(?:\n[ \t][^\n]*+)*+)\n?|([^\n]++\n?|\n)")
+_EMPTY_LINE = re.compile(rb"\n\r?\n")
 _FOLD = re.compile(rb"\r?\n")
 
 
@@ -72,12 +73,17 @@ def _bounds(message: Raw, start: int, end: int) -> tuple[int, int]:
         return start, start + 2
     if head[:1] == b"\n":
         return start, start + 1
-    stop = body = end
-    at = message.find(b"\n\r\n", start, end)
-    if at >= 0:
-        stop, body = at + 1, at + 3
+    near = min(end, start + _SMALL)
+    at = message.find(b"\n\r\n", start, near)
+    stop, body = (at + 1, at + 3) if at >= 0 else (near, near)
     at = message.find(b"\n\n", start, stop)
-    return (at + 1, at + 2) if at >= 0 else (stop, body)
+    if at >= 0:
+        return at + 1, at + 2
+    if stop == near < end:
+        # One search for both: each of two would go to the end, at every level of a deep message.
+        far = _EMPTY_LINE.search(message, start, end)
+        return (far.start() + 1, far.end()) if far is not None else (end, end)
+    return stop, body
 
 
 def _read_long(message: Raw, start: int, stop: int, body: int) -> Block:

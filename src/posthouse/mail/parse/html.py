@@ -18,7 +18,7 @@ _WITHIN_WORDS = re.compile(
 )
 _TAG = re.compile(rf"<[a-zA-Z/!?]{_REST}")
 _LONG_NUMBER = re.compile(r"&#(?:[0-9]{8,}|[xX][0-9a-fA-F]{7,});?")
-_HIDING = (b"display:none", b"visibility:hidden", b"font-size:0", b"max-height:0", b"mso-hide:all")
+_HIDING = (b"display:none", b"visibility:hidden", b"font-size:0", b"mso-hide:all")
 
 
 def words(html: str) -> str:

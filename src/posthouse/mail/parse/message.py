@@ -18,8 +18,8 @@ from posthouse.mail.parsed import Addr, Parsed, Part
 MAX_LINE = 998  # octets, RFC 5322 §2.1.1
 MAX_REFERENCES = 200
 _MAX_ID = 998
-_HTML_CHECKED = 65_536  # octets of an HTML part that are looked through for hidden text
-_MAX_LIST = 262_144  # octets of several fields taken together
+_HTML_CHECKED = 16_384  # octets of an HTML part that are looked through for hidden text
+_MAX_LIST = 262_144  # octets of an address list
 _LISTED = (b"to", b"cc", b"bcc", b"reply-to")
 _ONCE = frozenset(
     b"from sender reply-to to cc bcc message-id in-reply-to references subject date mime-version content-type"
@@ -141,7 +141,7 @@ class _Header:
         value = self.first.get(name)
         if value is None:
             return ()
-        text = unfolded(value)
+        text = unfolded(value, _MAX_LIST)
         if "=?" in text:
             self._check_words(text)
         return parse_addresses(text)
@@ -150,7 +150,7 @@ class _Header:
         found = self.addresses(b"from")
         if b"from" not in self.first:
             self._flaws.add("no_from")
-        elif not any([each.address for each in found]):
+        elif not any(each.address for each in found):
             self._flaws.add("bad_from")
         elif len(found) > 1 and b"sender" not in self.first:
             self._flaws.add("many_from")

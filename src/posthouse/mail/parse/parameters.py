@@ -16,10 +16,10 @@ MAX_NAME = 255
 """Characters of a file's name."""
 _MAX_SEGMENTS = 1000  # of one parameter, RFC 2231 §3
 
-_TOKEN = "[!#$%&'*+.0-9A-Z^_`a-z{|}~-]{1,127}"
-_TYPE = re.compile(rf"({_TOKEN}) ?/ ?({_TOKEN})[ \t]*(?:[;(]|$)")
+_WORD = "[!#$%&'*+.0-9A-Z^_`a-z{|}~-]{1,127}"
+_TYPE = re.compile(rf"({_WORD}) ?/ ?({_WORD})[ \t]*(?:[;(]|$)")
 # A quoted value that never ends goes up to the end; so each octet is looked at once.
-_PARAMETER = re.compile(r';[\s;]*+([^\s=;"]{1,127})\s*+=\s*+(?:"((?:[^"\\]|\\.)*+)(?:"|$)[^;]*+|([^;]*+))', re.DOTALL)
+_PARAMETER = re.compile(r';\s*+([^\s=;"]{1,127})\s*+=\s*+(?:"((?:[^"\\]|\\.)*+)(?:"|$)[^;]*+|([^;]*+))', re.DOTALL)
 _ESCAPED = re.compile(r'\\(["\\])')  # a lone backslash is a Windows path, not an escape
 _SEGMENT = re.compile(r"(.+?)\*(?:([0-9]{1,3})(\*)?)?")
 

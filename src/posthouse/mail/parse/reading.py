@@ -16,7 +16,8 @@ PREVIEW = 256
 """Characters of a preview."""
 _TAKEN = 1536  # octets of a plain part that are looked at for a preview
 _TAKEN_HTML = (16_384, 262_144)
-_MAX_INDEXED = 1 << 20
+_MAX_INDEXED = 1 << 18
+_MARGIN = 65_536
 _UNSEEN = re.compile("[\u00ad\u034f\u200b\u2060]+|(?<!\\S)\u200c+(?!\\S)")
 _FLOWED = re.compile(r" \r?\n")
 
@@ -109,13 +110,14 @@ def _characters(message: Raw, part: Part, octets: int) -> str:
     taken: list[bytes] = []
     size = 0
     chunk = max(min(octets * 2, 65_536), 256)
-    for piece in _octets(message, part.body, part.length, part.encoding, chunk):
+    length = min(part.length, octets * 4 + _MARGIN)  # what is not content at all is not searched for it
+    for piece in _octets(message, part.body, length, part.encoding, chunk):
         taken.append(piece)
         size += len(piece)
         if size >= octets:
             break
     data = b"".join(taken)
-    whole = size < octets
+    whole = size < octets and length == part.length
     charset = part.charset
     if part.type == "text/html" and (charset is None or not charsets.codec(charset)) and not data.isascii():
         charset = charsets.declared_in_html(data) or charset

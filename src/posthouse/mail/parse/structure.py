@@ -25,7 +25,7 @@ _CHECKED = 65_536  # octets of a base64 part that are looked through
 # Octets that boundaries are searched through, beyond which parts are kept closed: levels by
 # size, so that 36 MB a hundred levels deep take no longer than a second or two.
 _SEARCHED = 64 << 20
-_SEARCHED_TIMES = 16
+_SEARCHED_TIMES = 8
 
 _CLOSING = rb"(--)?[ \t]*+"
 _DELIMITER_END = re.compile(_CLOSING + rb"(?:\r?\n|\Z)")
@@ -172,8 +172,7 @@ class Structure:
         if encoding not in decoding.IDENTITY:
             self.flaws.add("encoded_composite")
             return ()
-        if depth > MAX_DEPTH:
-            self.flaws.add("too_deep")
+        if not self._may_open(depth - 1, end - body):
             return ()
         if self._parts >= MAX_PARTS:
             self.flaws.add("too_many_parts")
@@ -199,12 +198,10 @@ class Structure:
     def _cut(
         self, boundary: bytes, place: tuple[int, int], inside: str, depth: int, default: str, found: list[Part]
     ) -> None:
-        number = 0
-        for start, stop in self._ranges(boundary, *place):
+        for number, (start, stop) in enumerate(self._ranges(boundary, *place), 1):
             if self._parts >= MAX_PARTS:
                 self.flaws.add("too_many_parts")
                 return
-            number += 1
             found.append(self._entity(start, stop, inside, number, depth, default))
 
     def _ranges(self, boundary: bytes, body: int, end: int) -> Iterator[tuple[int, int]]:
@@ -231,10 +228,10 @@ _NO_PARAMETERS: dict[str, str] = {}
 
 def is_ascii(message: Raw, start: int, end: int) -> bool:
     """Whether all octets in `start:end` are ASCII; without copying more than a chunk."""
-    for at in range(start, end, decoding.CHUNK):
-        if not message[at : min(at + decoding.CHUNK, end)].isascii():
-            return False
-    return True
+    if isinstance(message, bytes) and end - start <= decoding.CHUNK:
+        return message[start:end].isascii()
+    chunks = (message[at : min(at + decoding.CHUNK, end)] for at in range(start, end, decoding.CHUNK))
+    return all(chunk.isascii() for chunk in chunks)
 
 
 def _delimiters(message: Raw, boundary: bytes, body: int, end: int) -> Iterator[tuple[int, int, bool]]:

@@ -27,10 +27,12 @@ def decode_words(value: bytes) -> str:
     return clean(decoded(unfolded(value)))
 
 
-def unfolded(value: bytes) -> str:
-    """The value on one line, its raw octets as characters, encoded words as they stand."""
-    value = value[:_MAX_RAW].strip()
-    text = value.decode("ascii") if value.isascii() else charsets.guess(value, whole=len(value) < _MAX_RAW)
+def unfolded(value: bytes, most: int = _MAX_RAW) -> str:
+    """The value on one line, its raw octets as characters, encoded words as they stand; of more
+    than `most` octets only those."""
+    whole = len(value) <= most
+    value = value.strip() if whole else value[:most].strip()
+    text = value.decode("ascii") if value.isascii() else charsets.guess(value, whole=whole)
     return _FOLDS.sub("", text) if "\n" in text else text
 
 
