@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator
 from hashlib import sha256
 from mmap import mmap
 from typing import TYPE_CHECKING
 
-from posthouse.mailauth.dkim import Canon, canonical_body, empty_lines
+from posthouse.mailauth.dkim import Canon, canonical_body, collapse_blanks, empty_lines
 
 if TYPE_CHECKING:
     from hashlib import _Hash  # pyright: ignore[reportPrivateUsage] - hashlib names its type nowhere else
 
 SMALL = 65_536  # octets; a body up to here is worked on at once, and not in a thread
 _PIECE = 65_536  # even: CR LF pairs are counted from a piece's end
-_BLANKS = re.compile(rb"[ \t]+")
 
 Raw = bytes | mmap
 
@@ -78,7 +76,7 @@ def _relaxed(raw: Raw, start: int) -> Iterator[bytes]:
     for at in range(start, len(raw), _PIECE):
         text = carry + raw[at : at + _PIECE]
         if b"\t" in text or b"  " in text or b" \r" in text:
-            text = _BLANKS.sub(b" ", text).replace(b" \r\n", b"\r\n")
+            text = collapse_blanks(text).replace(b" \r\n", b"\r\n")
         # What comes next may end this line, or lengthen these blanks.
         carry = b" \r" if text.endswith(b" \r") else text[-1:] if text.endswith((b" ", b"\r")) else b""
         text = text[: len(text) - len(carry)]
