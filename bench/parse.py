@@ -118,7 +118,11 @@ def rust(message: bytes) -> object:
     """The same answers from fast-mail-parser."""
     parsed = fast_mail_parser.parse_email(message)
     senders = [parsed.from_] if parsed.from_ is not None else []
-    people = [(each.name, each.address) for group in (senders, parsed.reply_to, parsed.to, parsed.cc) for each in group]
+    people = [
+        (each.display_name, each.address)
+        for group in (senders, parsed.reply_to, parsed.to, parsed.cc)
+        for each in group
+    ]
     shown = (parsed.text_plain or parsed.text_html or [""])[0]
     preview = " ".join(shown[:1024].split())[:256]
     return parsed.subject, parsed.date_parsed, people, [each.filename for each in parsed.attachments], preview
