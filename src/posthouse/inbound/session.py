@@ -26,6 +26,7 @@ log = structlog.get_logger("accept")
 
 AWAY = Reply(451, "4.3.0", ("The message could not be stored just now; nothing was accepted; try again soon",))
 _TOO_MANY = Reply(452, "4.5.3", ("These recipients are too many for one message; send the rest in another",))
+_EARLY = Facts(flaws=("early_talker",))
 _FAULT = Reply(451, "4.3.0", ("Something failed on our side; nothing was accepted; try again soon",))
 
 
@@ -34,6 +35,7 @@ class Session:
 
     __slots__ = (
         "_began",
+        "_early",
         "_greylisted",
         "_hello",
         "_helo",
@@ -54,6 +56,7 @@ class Session:
         self._tls: Tls | None = None
         self._what_peer: Begun = NONE
         self._helo: Begun = NONE
+        self._early: Begun = NONE
         self._sender: Begun = NONE
         self._began = 0.0
         self._clear()
@@ -70,6 +73,10 @@ class Session:
         self._began = time.monotonic()
         if self._from_world:
             self._what_peer = self._house.checks.peer(self._peer.address)
+
+    def early(self) -> None:
+        if self._from_world:
+            self._early = _EARLY
 
     def hello(self, command: Hello, tls: Tls | None) -> None:
         self._clear()
@@ -204,7 +211,7 @@ class Session:
 
     async def _facts(self) -> Facts:
         """Of the peer, its name and the sender together; what is not there in time is not known."""
-        begun = (self._what_peer, self._helo, self._sender)
+        begun = (self._what_peer, self._helo, self._sender, self._early)
         if all(isinstance(one, Facts) for one in begun):
             return _together([one for one in begun if isinstance(one, Facts)])
         left = self._began + self._house.rules.patience
