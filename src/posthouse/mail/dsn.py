@@ -34,7 +34,6 @@ _STATUS = re.compile(r"[245]\.(?:0|[1-9][0-9]{0,2})\.(?:0|[1-9][0-9]{0,2})")
 _HOST = re.compile(r"[A-Za-z0-9.\[\]:_-]{1,255}")
 _ID = re.compile(r"<[!-;=?-~]+@[!-;=?-~]+>")
 _ENVELOPE_ID = re.compile(r"[!-~]{1,100}")
-_XTEXT = re.compile(r"[^!-*,-<>-~]")
 _NOT_ASCII = re.compile(r"[^ -~]")
 
 Action = Literal["failed", "delayed", "delivered", "relayed", "expanded"]
@@ -192,9 +191,7 @@ def _of_recipient(one: Fate) -> list[str]:
 def _typed(address: str) -> str:
     """An address with its type (RFC 3464 §2.3.2, RFC 6533 §3)."""
     plain = one_line(address)[:320]
-    if not plain.isascii():
-        return f"utf-8; {plain}"
-    return f"rfc822; {_XTEXT.sub(lambda found: f'+{ord(found[0]):02X}', plain) if ' ' in plain else plain}"
+    return f"{'rfc822' if plain.isascii() else 'utf-8'}; {plain}"
 
 
 def _plain(text: str) -> str:

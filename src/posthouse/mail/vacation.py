@@ -86,14 +86,8 @@ def refusal(
     :param now: µs since 1970. `answered_at`: when this sender last got an answer.
     :param header: the values of a field by its lower-case name.
     """
-    if not vacation.enabled:
-        return "The answer is switched off."
-    at = datetime.fromtimestamp(now / 1_000_000, UTC)
-    if (vacation.begin and at < vacation.begin) or (vacation.end and at >= vacation.end):
-        return "It is outside the time of the answer."
-    if junk:
-        return "The mail is junk."
-    why = _sender_refusal(reverse_path, parsed, own) or _automatic(parsed, header)
+    why = _off(vacation, now) or ("The mail is junk." if junk else None)
+    why = why or _sender_refusal(reverse_path, parsed, own) or _automatic(parsed) or _marked(header)
     if why is not None:
         return why
     named = {one.address.casefold() for one in (*parsed.to, *parsed.cc)}
@@ -155,6 +149,15 @@ def _fits(message_id: str) -> bool:
     return len(message_id) <= 250 and _ID.fullmatch(message_id) is not None
 
 
+def _off(vacation: Vacation, now: int) -> str | None:
+    if not vacation.enabled:
+        return "The answer is switched off."
+    at = datetime.fromtimestamp(now / 1_000_000, UTC)
+    if (vacation.begin and at < vacation.begin) or (vacation.end and at >= vacation.end):
+        return "It is outside the time of the answer."
+    return None
+
+
 def _sender_refusal(reverse_path: str, parsed: Parsed, own: Collection[str]) -> str | None:
     if not reverse_path:
         return "The reverse-path is null: it is a notice (RFC 3834 §2)."
@@ -172,7 +175,7 @@ def _sender_refusal(reverse_path: str, parsed: Parsed, own: Collection[str]) -> 
     return None
 
 
-def _automatic(parsed: Parsed, header: Callable[[str], Sequence[str]]) -> str | None:
+def _automatic(parsed: Parsed) -> str | None:
     if parsed.auto_submitted is not None and parsed.auto_submitted != "no":
         return "Auto-Submitted says that a program sent it (RFC 3834 §5)."
     if parsed.precedence in {"bulk", "junk", "list"}:
@@ -181,6 +184,10 @@ def _automatic(parsed: Parsed, header: Callable[[str], Sequence[str]]) -> str | 
         return "It came by a list (RFC 3834 §2)."
     if parsed.structure.type in {"multipart/report", "message/delivery-status"}:
         return "It is a report."
+    return None
+
+
+def _marked(header: Callable[[str], Sequence[str]]) -> str | None:
     for name in _LIST_FIELDS:
         if header(name):
             return "It came by a list (RFC 3834 §2)."
