@@ -22,7 +22,7 @@ from types import ModuleType
 from rich.console import Console
 from rich.table import Table
 
-from bench import lanes, material, memory, parse, postfix, search, send, submit
+from bench import lanes, material, memory, parse, postfix, search, send, submit, threads
 from bench.postgres import cluster
 from bench.report import Report, said, show, shown, verdict
 
@@ -34,6 +34,7 @@ BENCHMARKS: dict[str, ModuleType] = {
     "postfix": postfix,
     "search": search,
     "parse": parse,
+    "threads": threads,
 }
 _QUICK: dict[str, list[str]] = {
     "send": ["--messages", "10000"],
@@ -43,6 +44,7 @@ _QUICK: dict[str, list[str]] = {
     "postfix": ["--messages", "2000"],
     "search": ["--messages", "30000"],
     "parse": ["--rounds", "3"],
+    "threads": ["--accounts", "4"],
 }
 _WITH_POSTGRESQL = ("send", "submit", "search")
 _FIRST = ("ratio", "times_faster")
