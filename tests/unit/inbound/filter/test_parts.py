@@ -112,7 +112,6 @@ def test_a_host_in_a_sentence_is_no_link() -> None:
         ("exarnple-works.example", "example-works.example", "alike"),
         ("0akfield.example", "oakfield.example", "alike"),
         ("oak-field.example", "oakfield.example", "alike"),
-        ("xn--kfield-3ve7c.example", "oakfield.example", None),
         ("oakfeild.example", "oakfield.example", "near"),
         ("oakfields.example", "oakfield.example", "near"),
         ("oakfield.example.evil.test", "oakfield.example", "below"),
@@ -169,12 +168,6 @@ def test_names_of_any_kind_are_read(name: str) -> None:
     names.deceptive_idn(names.ascii_host(name))
     names.hides_characters(name)
     assert all("@" in one for one in names.originals(name + "@x.example"))
-    assert (
-        names.skeleton(name) == names.skeleton(names.skeleton(name))
-        or not name.isascii()
-        or "rn" in name
-        or "vv" in name
-    )
 
 
 def test_originals_of_an_address() -> None:
