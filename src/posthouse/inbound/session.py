@@ -27,6 +27,7 @@ log = structlog.get_logger("accept")
 
 AWAY = Reply(451, "4.3.0", ("The message could not be stored just now; nothing was accepted; try again soon",))
 _TOO_MANY = Reply(452, "4.5.3", ("These recipients are too many for one message; send the rest in another",))
+_EARLY = Facts(flaws=("early_talker",))
 _FAULT = Reply(451, "4.3.0", ("Something failed on our side; nothing was accepted; try again soon",))
 
 
@@ -35,6 +36,7 @@ class Session:
 
     __slots__ = (
         "_began",
+        "_early",
         "_greylisted",
         "_hello",
         "_helo",
@@ -55,6 +57,7 @@ class Session:
         self._tls: Tls | None = None
         self._what_peer: Begun = NONE
         self._helo: Begun = NONE
+        self._early: Begun = NONE
         self._sender: Begun = NONE
         self._began = 0.0
         self._clear()
@@ -71,6 +74,10 @@ class Session:
         self._began = time.monotonic()
         if self._from_world:
             self._what_peer = self._house.checks.peer(self._peer.address)
+
+    def early(self) -> None:
+        if self._from_world:
+            self._early = _EARLY
 
     def hello(self, command: Hello, tls: Tls | None) -> None:
         self._clear()
@@ -207,7 +214,7 @@ class Session:
         """Of the peer, its name and the sender together, when all is there."""
         peer, helo, sender = self._what_peer, self._helo, self._sender
         if isinstance(peer, Facts) and isinstance(helo, Facts) and isinstance(sender, Facts):
-            return _together((peer, helo, sender))
+            return _together((peer, helo, sender, self._early))
         return None
 
     async def _facts(self) -> Facts:
@@ -216,11 +223,11 @@ class Session:
         self._what_peer = await wait(self._what_peer, ends - time.monotonic())
         self._helo = await wait(self._helo, ends - time.monotonic())
         self._sender = await wait(self._sender, ends - time.monotonic())
-        return _together((self._what_peer, self._helo, self._sender))
+        return _together((self._what_peer, self._helo, self._sender, self._early))
 
 
 @lru_cache(maxsize=1024)
-def _together(facts: tuple[Facts, Facts, Facts]) -> Facts:
+def _together(facts: tuple[Facts, ...]) -> Facts:
     known = [one for one in facts if one is not NONE]
     if len(known) <= 1:
         return known[0] if known else NONE

@@ -47,6 +47,8 @@ TICKET = 32
 """The subject has a number that names one thing."""
 OURS = 64
 """Written by the account's owner."""
+RECURRING = 128
+"""The subject speaks of a day or a period, so it comes again."""
 
 _DAY = 86_400
 _EARLIEST = 631_152_000  # 1990: older dates are wrong clocks
@@ -228,6 +230,8 @@ def _flags(parsed: Parsed, subject: Subject, ours: bool) -> int:
         flags |= OPEN
     if subject.ticket:
         flags |= TICKET
+    if subject.recurring:
+        flags |= RECURRING
     if ours:
         flags |= OURS
     return flags | BULK if _is_bulk(parsed, subject.reply) else flags
