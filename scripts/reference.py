@@ -52,7 +52,9 @@ def settings_page() -> str:
     ]
     everything = list(catalog.settings().values())
     for section in ["", *catalog.sections()]:
-        inside = [one for one in everything if one.name.rpartition(".")[0] == section and one.name != "routes"]
+        inside = [
+            one for one in everything if one.name.rpartition(".")[0] == section and one.name not in catalog.TABLES
+        ]
         if not inside:
             continue
         about = catalog.sections().get(section, "")
@@ -60,15 +62,17 @@ def settings_page() -> str:
         if about:
             parts.append(about + "\n")
         parts.append(table(("Setting", "Default", "Meaning", "Variable"), [_setting(one) for one in inside]))
-    parts.append("## [[routes]]\n")
-    parts.append(one_line(catalog.settings()["routes"].description) + " As a variable: a JSON list of objects.\n")
-    parts.append(table(("Field", "Default", "Meaning"), [_setting(one)[:3] for one in catalog.route_fields()]))
+    for name in catalog.TABLES:
+        parts.append(f"## [[{name}]]\n")
+        parts.append(one_line(catalog.settings()[name].description) + " As a variable: a JSON list of objects.\n")
+        fields = [_setting(one)[:3] for one in catalog.table_fields(name)]
+        parts.append(table(("Field", "Default", "Meaning"), fields) + "\n")
     return "\n".join(parts)
 
 
 def _setting(one: catalog.Setting) -> tuple[str, str, str, str]:
     meaning = one.description + (f" ({one.unit})" if one.unit and one.unit not in {"seconds", "bytes"} else "")
-    name = one.name.replace("routes[].", "").rpartition(".")[2]
+    name = one.name.rpartition(".")[2]
     return code(name), code(one.default), meaning, code(one.variable)
 
 

@@ -32,6 +32,7 @@ from posthouse.rendering.process import Setup
 from posthouse.seal import load_or_create
 from posthouse.storage.blobs.base import Blobs
 from posthouse.storage.blobs.factory import open_blobs
+from posthouse.storage.contents import Contents
 from posthouse.storage.queue.base import Job, Lane, Queue
 from posthouse.storage.queue.records import RecordsQueue
 from posthouse.storage.records.base import Records, Tx
@@ -51,6 +52,7 @@ class Storage:
     records: Records
     queue: Queue
     blobs: Blobs
+    contents: Contents
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,8 @@ async def _storage(settings: Settings, stack: AsyncExitStack) -> Storage:
     queue = RecordsQueue(records, clock=clocks.now)
     if records.capabilities.exclusive:
         await queue.free_leases()
-    return Storage(records, queue, blobs)
+    contents = Contents(records, blobs, small=settings.receive.small, clock=clocks.now)
+    return Storage(records, queue, blobs, contents)
 
 
 def _features(settings: Settings, records: Records) -> Features:
@@ -195,7 +198,7 @@ def _sending(settings: Settings, storage: Storage, features: Features, stack: As
         leases=worker.leases,
     )
     specs = Specs(storage.blobs)
-    render = Render(features.templates, features.domains, pool, clock)
+    render = Render(features.templates, features.domains, pool, storage.contents, clock)
     prepare = Prepare(storage.records, specs, features.suppressions, destinations, sites, recorder, retry, clock)
     flow = Flow(prepare, render, Send(recorder, retry, clock, lease_end=lambda job: worker.current(job).due_at))
     return Sending(worker, recorder, sites, pool, render, specs)

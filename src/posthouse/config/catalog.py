@@ -12,7 +12,7 @@ from typing import Any, Union, cast, get_args, get_origin
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
-from posthouse.config.schema import Route, Settings, masked
+from posthouse.config.schema import DnsList, Route, Settings, masked
 from posthouse.config.units import Unit, show_octets, show_seconds
 
 MASK = "********"
@@ -92,7 +92,14 @@ def _leaf(name: str, field: FieldInfo, default: object) -> Setting:
     return Setting(name, setting.types, unit, setting.description, setting.show(default))
 
 
+TABLES: dict[str, tuple[type[BaseModel], str]] = {
+    "routes": (Route, "mail goes to the MX"),
+    "lists": (DnsList, "no list is asked"),
+}
+"""Settings that are a list of tables, and what happens without one."""
+
 _FOLLOWS = {
+    "receive.spool": "DATA_DIR/spool",
     "data_dir": "posthouse-data",
     "hostname": "this machine's name",
     "secret_key_file": "DATA_DIR/secret.key",
@@ -110,21 +117,28 @@ def _walk(model: type[BaseModel], prefix: str = "") -> Iterator[Setting]:
         elif path in _FOLLOWS:
             leaf = _leaf(path, field, None)
             yield Setting(path, leaf.types, leaf.unit, leaf.description, _FOLLOWS[path])
-        elif path != "routes":
+        elif path not in TABLES:
             yield _leaf(path, field, field.get_default(call_default_factory=True))
 
 
 @cache
 def settings() -> dict[str, Setting]:
-    """Every setting by name, `routes` as one."""
-    routes = Setting("routes", (list,), "", (Route.__doc__ or "").replace("\n    ", " "), "mail goes to the MX")
-    return {setting.name: setting for setting in _walk(Settings)} | {"routes": routes}
+    """Every setting by name, a list of tables as one."""
+    tables = {
+        name: Setting(name, (list,), "", (table.__doc__ or "").replace("\n    ", " "), without)
+        for name, (table, without) in TABLES.items()
+    }
+    return {setting.name: setting for setting in _walk(Settings)} | tables
 
 
 @cache
-def route_fields() -> tuple[Setting, ...]:
-    """The fields of a `[[routes]]` table."""
-    return tuple(_leaf(f"routes[].{name}", field, field.default) for name, field in Route.model_fields.items())
+def table_fields(table: str) -> tuple[Setting, ...]:
+    """The fields of a `[[routes]]` or `[[lists]]` table."""
+    model, _ = TABLES[table]
+    return tuple(
+        _leaf(f"{table}[].{name}", field, () if field.is_required() else field.default)
+        for name, field in model.model_fields.items()
+    )
 
 
 @cache

@@ -13,7 +13,7 @@ from typing import Any, Literal, cast
 
 from pydantic import SecretStr, ValidationError
 
-from posthouse.config.catalog import MASK, Setting, is_path, route_fields, sections, settings
+from posthouse.config.catalog import MASK, TABLES, Setting, is_path, sections, settings, table_fields
 from posthouse.config.problems import Problem, from_pydantic, no_such, raise_all
 from posthouse.config.schema import Settings
 from posthouse.errors import Misconfigured
@@ -155,7 +155,7 @@ def _read_variables(environ: Mapping[str, str], gathered: _Gathered) -> None:
             continue
         source = Source("variable", variable)
         try:
-            gathered.add(name, json.loads(text) if name == "routes" else text, source)
+            gathered.add(name, json.loads(text) if name in TABLES else text, source)
         except ValueError:
             gathered.problems.append(Problem(name, text, source, "write a JSON list of objects"))
 
@@ -240,7 +240,7 @@ def _validated(gathered: _Gathered) -> Settings:
     try:
         made = Settings.model_validate(gathered.nested())
     except ValidationError as wrong:
-        known = [field.name.rpartition(".")[2] for field in route_fields()]
+        known = {table: [field.name.rpartition(".")[2] for field in table_fields(table)] for table in TABLES}
         gathered.problems += [
             from_pydantic(fault, gathered.values, gathered.sources, known) for fault in wrong.errors()
         ]

@@ -50,13 +50,13 @@ def raise_all(problems: Sequence[Problem]) -> NoReturn:
 
 
 def from_pydantic(
-    fault: ErrorDetails, values: Mapping[str, Any], sources: Mapping[str, object], route_names: Sequence[str]
+    fault: ErrorDetails, values: Mapping[str, Any], sources: Mapping[str, object], tables: Mapping[str, Sequence[str]]
 ) -> Problem:
-    """`route_names` are the fields of a route, for a suggestion there."""
+    """`tables`: the fields of each list of tables, for a suggestion there."""
     root = _root(fault["loc"], values)
     value = fault["input"]
     name = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in fault["loc"]).lstrip(".")
-    fix = _fix(fault, value, route_names)
+    fix = _fix(fault, value, tables.get(str(fault["loc"][0]) if fault["loc"] else "", ()))
     default = settings()[name].default if name in settings() else ""
     if default and not fix.endswith("?"):
         fix += f" (the default is {default})"
@@ -82,7 +82,7 @@ _NEEDS = {
 }
 
 
-def _fix(fault: ErrorDetails, value: Any, route_names: Sequence[str]) -> str:
+def _fix(fault: ErrorDetails, value: Any, known: Sequence[str]) -> str:
     kind, context = fault["type"], fault.get("ctx", {})
     if kind == "value_error":
         return str(context["error"])
@@ -92,10 +92,8 @@ def _fix(fault: ErrorDetails, value: Any, route_names: Sequence[str]) -> str:
         )
         return f"needs to be one of {context['expected']}" + (f"; did you mean {near[0]}?" if near else "")
     if kind == "extra_forbidden":
-        near = get_close_matches(str(fault["loc"][-1]), route_names, n=1, cutoff=0.6)
-        return "there is no such setting; " + (
-            f"did you mean {near[0]}?" if near else f"known are {', '.join(route_names)}"
-        )
+        near = get_close_matches(str(fault["loc"][-1]), known, n=1, cutoff=0.6)
+        return "there is no such setting; " + (f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}")
     if kind.startswith(("greater", "less")):
         return fault["msg"].replace("Input should", "needs to")
     return _NEEDS.get(kind.split("_")[0], fault["msg"])

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from posthouse.config.units import Octets, Seconds, Unit
 
-Role = Literal["api", "render", "send", "schedule"]
+Role = Literal["api", "render", "send", "schedule", "mx", "store", "index"]
 ROLES: tuple[Role, ...] = get_args(Role)
 Tls = Literal["opportunistic", "required", "none"]
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,253}[A-Za-z0-9_])?|\[[A-Fa-f0-9.:IPv]{3,60}\]")
@@ -218,6 +218,71 @@ class Dns(Section):
     cache_entries: Count = Field(default=50_000, description="Answers kept in memory at most.")
 
 
+class DnsList(Section):
+    """`[[lists]]`: a DNS block list or allow list that the gateway and the filter ask."""
+
+    zone: Annotated[str, AfterValidator(_host_name)] = Field(description="Its domain, such as `bl.example.org`.")
+    kind: Literal["address", "domain"] = Field(
+        default="address",
+        description="What is looked up: the peer's `address`, or each `domain` (HELO, sender, links in the text).",
+    )
+    weight: Annotated[float, Field(ge=-100, le=100)] = Field(
+        default=3.0, description="Points that a hit adds to the spam score; negative for an allow list."
+    )
+    refuse: bool = Field(default=False, description="Refuse the connection's mail at once on a hit.")
+    answers: Names = Field(
+        default=("127.0.0.0/8",), description="Answers that count as a hit; others are taken for an error of the list."
+    )
+
+
+class Receive(Section):
+    """The gateway: mail from the world, and from a front server over LMTP."""
+
+    mx: Names = Field(default=(), description="`HOST:PORT` to listen on for mail from the world: `0.0.0.0:25`.")
+    lmtp: Names = Field(default=(), description="`HOST:PORT` to listen on for LMTP from your own front servers.")
+    tls_certificate: Path | None = Field(
+        default=None, description="Certificate chain (PEM) for STARTTLS; read again when it changes."
+    )
+    tls_key: Path | None = Field(default=None, description="Its private key (PEM).")
+    proxies: Names = Field(
+        default=(),
+        description="Networks whose connections begin with a PROXY protocol v2 header, such as `10.0.0.0/8`.",
+    )
+    max_size: Octets = Field(
+        default=36 * 2**20, description="Largest message: 25 MB of attachments are about 36 MB on the wire."
+    )
+    recipients: Annotated[Count, Unit("recipients")] = Field(default=1000, description="Of one transaction.")
+    connections: Annotated[Count, Unit("connections")] = Field(default=1000, description="At once, all together.")
+    connections_per_address: Annotated[Count, Unit("connections")] = Field(
+        default=50, description="At once from one IPv4 address or IPv6 /64."
+    )
+    small: Annotated[Octets, Field(ge=0)] = Field(
+        default=128 * 1024,
+        description="Messages up to this size lie in the records, in the same commit; larger ones in the blob store.",
+    )
+    spool: Path = Field(default=Path(), description="Directory for large messages while they arrive.")
+    least_free: Octets = Field(
+        default=512 * 2**20, description="With less free space than this new mail is put off with 452."
+    )
+    authserv_id: str | None = Field(
+        default=None, description="Our name in Authentication-Results; unset takes `hostname`."
+    )
+    greylist_delay: Seconds = Field(
+        default=300.0, description="Where a domain has greylisting on: how long an unknown sender must wait."
+    )
+    junk_score: Annotated[float, Field(gt=0, le=100)] = Field(
+        default=5.0,
+        description="Mail with this spam score or more goes to Junk, or is refused where its domain says so.",
+    )
+    clamd: str | None = Field(
+        default=None, description="Address of a ClamAV daemon: `HOST:PORT` or the path of its socket."
+    )
+    clamd_required: bool = Field(
+        default=False, description="Put mail off while the scanner cannot be asked; else it passes unscanned."
+    )
+    log_days: Count = Field(default=30, description="Days that the log of received and refused mail is kept.")
+
+
 class Limits(Section):
     """What one request may hold, and what a new tenant is given."""
 
@@ -290,10 +355,12 @@ class Settings(Section):
     retry: Retry = Field(default=Retry(), description="")
     worker: Worker = Field(default=Worker(), description="")
     dns: Dns = Field(default=Dns(), description="")
+    receive: Receive = Field(default=Receive(), description="")
     limits: Limits = Field(default=Limits(), description="")
     log: Log = Field(default=Log(), description="")
     metrics: Metrics = Field(default=Metrics(), description="")
     routes: tuple[Route, ...] = Field(default=(), description="")
+    lists: tuple[DnsList, ...] = Field(default=(), description="")
 
     @model_validator(mode="before")
     @classmethod
@@ -303,6 +370,11 @@ class Settings(Section):
         data = Path(os.path.abspath(Path(values.get("data_dir") or cls.model_fields["data_dir"].default).expanduser()))  # noqa: PTH100 - resolve() follows links
         values["data_dir"] = data
         values.setdefault("secret_key_file", data / "secret.key")
+        held = values.get("receive", {})
+        if isinstance(held, BaseModel):
+            held = held.model_dump(exclude_unset=True)
+        if isinstance(held, dict):
+            values["receive"] = {"spool": data / "spool", **cast("dict[str, Any]", held)}
         for section, url in (("records", f"sqlite:///{data / 'posthouse.db'}"), ("blobs", f"file://{data / 'blobs'}")):
             held = values.get(section, {})
             if isinstance(held, BaseModel):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from enum import IntEnum
 from functools import lru_cache
 
 from posthouse.smtp import answers as say
@@ -21,7 +20,9 @@ _POLITE = 1_048_576
 """Octets of a refused body that are read in any case; beyond it as many as a message may have."""
 
 
-class Phase(IntEnum):
+class Phase:
+    """In order. Plain numbers: a member of an Enum costs 0.1 µs to look up in Python 3.11."""
+
     NEW = 0  # the greeting is not out
     COMMAND = 1
     AUTH = 2  # a response to a challenge is due

@@ -6,6 +6,7 @@ import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from hashlib import blake2b
+from mmap import mmap
 from typing import Protocol
 
 from posthouse import errors
@@ -16,7 +17,7 @@ Key = str
 """BLAKE2b-256 of the bytes, 64 hex digits."""
 
 
-def key_of(data: bytes) -> Key:
+def key_of(data: bytes | mmap) -> Key:
     return blake2b(data, digest_size=32).hexdigest()
 
 
@@ -50,7 +51,7 @@ class Capabilities:
 class Blobs(Protocol):
     capabilities: Capabilities
 
-    async def put(self, data: bytes) -> Key:
+    async def put(self, data: bytes | mmap) -> Key:
         """Durable on return (file and directory fsynced; an object store's success).
         The same bytes twice are stored once.
 

@@ -14,6 +14,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from mmap import mmap
 from pathlib import Path
 from typing import TypeVar
 
@@ -48,7 +49,7 @@ class LocalBlobs:
             ) from error
         return blobs
 
-    async def put(self, data: bytes) -> Key:
+    async def put(self, data: bytes | mmap) -> Key:
         key = key_of(data)
         await self._call(lambda: self._put(key, data))
         return key
@@ -102,7 +103,7 @@ class LocalBlobs:
                 if entry.stat().st_mtime < long_ago:
                     Path(entry.path).unlink()
 
-    def _put(self, key: Key, data: bytes) -> None:
+    def _put(self, key: Key, data: bytes | mmap) -> None:
         path = self._path(key)
         if not _has_size(path, len(data)):
             self._make_directories(path.parent)
@@ -123,7 +124,7 @@ class LocalBlobs:
                 continue
             _fsync(made.parent)
 
-    def _write_temporary(self, data: bytes) -> Path:
+    def _write_temporary(self, data: bytes | mmap) -> Path:
         path = self._temporary / f"{os.getpid()}-{secrets.token_hex(12)}"
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:

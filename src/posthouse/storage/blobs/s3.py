@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable
 from datetime import timedelta
+from mmap import mmap
 from typing import Any, TypeVar
 
 import obstore
@@ -59,7 +60,7 @@ class S3Blobs:
                 "the blobs URL or its credentials are wrong", code="blobs_unreachable", detail=str(error)
             ) from error
 
-    async def put(self, data: bytes) -> Key:
+    async def put(self, data: bytes | mmap) -> Key:
         key = key_of(data)
         try:
             await self._answer(obstore.put_async(self._store, key, data, mode="create", use_multipart=False))

@@ -1,0 +1,38 @@
+"""`open_search(url)`: the one place that maps a URL to a search index."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from posthouse.storage.records.address import SqliteAddress, parse
+from posthouse.storage.search.base import Search
+from posthouse.storage.search.fts5 import Fts5Search
+from posthouse.storage.search.postgres import PostgresSearch
+
+FILE = "search.db"
+
+
+async def open_search(url: str, *, read_only: bool = False) -> Search:
+    """
+    :param url: `sqlite:///relative/search.db` or `sqlite:////absolute/search.db`, a file of
+        its own; or the records' `postgresql://…`, whose migration makes the tables.
+    :param read_only: for commands beside a `serve`; changes raise StorageUnavailable.
+    :raises Misconfigured: the URL is wrong.
+    :raises StorageUnavailable: `search_unavailable`: the file cannot be opened.
+    """
+    address = parse(url)
+    if isinstance(address, SqliteAddress):
+        return await Fts5Search.open(address.path, read_only=read_only)
+    return await PostgresSearch.open(address, read_only=read_only)
+
+
+def beside(records_url: str) -> str:
+    """The URL of the index that belongs to these records: `search.db` in the database's
+    directory, or the same PostgreSQL.
+
+    :raises Misconfigured: the URL is wrong.
+    """
+    address = parse(records_url)
+    if isinstance(address, SqliteAddress):
+        return f"sqlite:///{Path(address.path).with_name(FILE)}"
+    return address.url
