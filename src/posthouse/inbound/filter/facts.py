@@ -8,11 +8,12 @@ from typing import Final
 import msgspec
 
 from posthouse.clock import SECOND
-from posthouse.inbound.filter import names, wording
+from posthouse.inbound.filter import names
 from posthouse.inbound.filter.brands import FREEMAIL
 from posthouse.inbound.filter.files import File, files
 from posthouse.inbound.filter.links import NO_LINKS, Links, links
 from posthouse.inbound.filter.markup import NO_MARKUP, Markup, markup
+from posthouse.inbound.filter.wording import NO_WORDING, Wording, wording
 from posthouse.inbound.model import Arrival, Listing
 from posthouse.mail.parsed import Addr, Parsed, Part, part_of
 from posthouse.mailauth.evidence import Authentication
@@ -79,10 +80,8 @@ class Facts(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     links: Links = NO_LINKS
     markup: Markup = NO_MARKUP
     files: tuple[File, ...] = ()
-    phrases: frozenset[str] = frozenset()
-    coin: str = ""
+    wording: Wording = NO_WORDING
     split_words: int = 0
-    mixed_text: int = 0
     name_address: str = ""
     """An address inside the From's display name that is not the From's own."""
     name_brand: str = ""
@@ -103,7 +102,7 @@ def gather(arrival: Arrival, parsed: Parsed, read: TextReader) -> Facts:
     text, html = _texts(arrival.raw, parsed, read)
     found = links(text, html)
     reply = names.registrable(_domain(parsed.reply_to[0].address)) if parsed.reply_to else ""
-    shown = wording.visible(text, html)
+    said = wording(text, html)
     precedence = parsed.precedence or ""
     return Facts(
         proof=prove(evidence.auth, domain, evidence.listener != "lmtp", bool(evidence.dmarc_override)),
@@ -132,18 +131,16 @@ def gather(arrival: Arrival, parsed: Parsed, read: TextReader) -> Facts:
         bulk=precedence in {"bulk", "junk"},
         automatic=parsed.automatic,
         links=found,
-        markup=markup(html, shown, found.count) if html else NO_MARKUP,
+        markup=markup(html, said.length, found.count, hides="hidden_text" in parsed.flaws) if html else NO_MARKUP,
         files=files(arrival.raw, parsed),
-        phrases=wording.phrases(shown),
-        coin=wording.coin(text or shown),
+        wording=said,
         split_words=names.split_words(text) + names.split_words(html),
-        mixed_text=wording.mixed_words(shown),
         name_address=_other_address(author.name, owner),
         name_brand=_claims(author.name, domain),
         likeness=_likeness(domain, ours),
         link_likeness=_link_likeness(found.hosts, owner, ours),
         deceptive_host=next((host for host in (domain, *found.hosts) if names.deceptive_idn(host)), ""),
-        gtube=arrival.raw.find(GTUBE, 0, _GTUBE_WITHIN) >= 0,
+        gtube=arrival.raw.find(GTUBE[:12], 0, _GTUBE_WITHIN) >= 0 and GTUBE in arrival.raw,
     )
 
 

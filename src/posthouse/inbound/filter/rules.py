@@ -88,13 +88,14 @@ def _file(facts: Facts, risk: str) -> bool | str:
 
 
 def _said(facts: Facts, kind: str) -> int:
-    return sum(1 for one in facts.phrases if one.startswith(kind)) if facts.phrases else 0
+    phrases = facts.wording.phrases
+    return sum(1 for one in phrases if one.startswith(kind)) if phrases else 0
 
 
 def _words(facts: Facts, kind: str, least: int, below: int = 1000) -> bool | str:
     if not least <= _said(facts, kind) < below:
         return False
-    return ", ".join(sorted(one.partition("/")[2] for one in facts.phrases if one.startswith(kind))[:3])
+    return ", ".join(sorted(one.partition("/")[2] for one in facts.wording.phrases if one.startswith(kind))[:3])
 
 
 AUTHENTICATION: Final = (
@@ -323,7 +324,7 @@ WORDING: Final = (
     _rule("extortion", 2.0, "It speaks as extortion does (“{}”).", lambda f: _words(f, "extortion", 3)),
     _rule(
         "extortion_coin", 3.0, "It names a wallet ({}) and speaks as extortion does.",
-        lambda f: _said(f, "extortion") > 1 and f.coin,
+        lambda f: _said(f, "extortion") > 1 and f.wording.coin,
     ),
     _rule("pills", 2.5, "It offers medicine as spam does (“{}”).", lambda f: _words(f, "pills", 1)),
     _rule("gain", 0.8, "It promises gain or rank (“{}”).", lambda f: _words(f, "gain", 1, below=2)),
@@ -336,7 +337,7 @@ WORDING: Final = (
         "split_words", 2.0, "Invisible characters cut the words of its text.", lambda f: f.split_words > 2
     ),
     _rule(
-        "mixed_text", 2.0, "Words of its text mix letters of several scripts.", lambda f: f.mixed_text > 2
+        "mixed_text", 2.0, "Words of its text mix letters of several scripts.", lambda f: f.wording.mixed > 2
     ),
 )  # fmt: skip
 

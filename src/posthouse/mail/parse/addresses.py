@@ -17,7 +17,7 @@ _MAX_WORD = 4096  # characters that are joined to one word
 
 _PLAIN_NAME = re.compile(r'[^"\\(),:;<>@\[\]]*+')
 _QUOTED_NAME = re.compile(r'"([^"\\]*+)"')
-_PLAIN_ADDRESS = re.compile(r'([^\s"\\(),:;<>@\[\]]++@)([A-Za-z0-9.-]++)')
+_PLAIN_ADDRESS = re.compile(r"([!#-'*+./0-9=?A-Z^-~-]++@)([A-Za-z0-9.-]++)")
 _SPLITTABLE = re.compile(r"[^\"\\(:;]*+")
 _TOKEN = re.compile(
     r'\s*+(?:("(?:[^"\\]++|\\.)*+")|<((?:"(?:[^"\\]++|\\.)*+"|[^"<>]++)*+)>?|([,;:(])|(\[[^\[\]<>,;]*+\])'
