@@ -14,6 +14,7 @@ ADVICE: dict[str, tuple[str] | tuple[str, str]] = {
     "already_running": ("Stop the other one, or give each a data directory; several processes need PostgreSQL.",),
     "bad_address": ("Correct the address.",),
     "bad_command": ("A defect in Posthouse or an address that no SMTP command can carry; report it.",),
+    "bad_proxy_header": ("Let the load balancer send PROXY version 2, or take it from the listener's `proxies`.",),
     "batch_refused": ("Correct the items in `errors`, or leave out `all_or_nothing`.",),
     "blob_corrupt": ("Restore the file that the log names from a backup; check the disk.",),
     "blob_not_found": ("The content was removed, or `blobs/` was not restored with the database.",),

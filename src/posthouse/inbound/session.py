@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Sequence
+from functools import lru_cache
 from mmap import mmap
 
 import structlog
@@ -26,6 +27,7 @@ log = structlog.get_logger("accept")
 
 AWAY = Reply(451, "4.3.0", ("The message could not be stored just now; nothing was accepted; try again soon",))
 _TOO_MANY = Reply(452, "4.5.3", ("These recipients are too many for one message; send the rest in another",))
+_EARLY = Facts(flaws=("early_talker",))
 _FAULT = Reply(451, "4.3.0", ("Something failed on our side; nothing was accepted; try again soon",))
 
 
@@ -34,6 +36,7 @@ class Session:
 
     __slots__ = (
         "_began",
+        "_early",
         "_greylisted",
         "_hello",
         "_helo",
@@ -54,6 +57,7 @@ class Session:
         self._tls: Tls | None = None
         self._what_peer: Begun = NONE
         self._helo: Begun = NONE
+        self._early: Begun = NONE
         self._sender: Begun = NONE
         self._began = 0.0
         self._clear()
@@ -70,6 +74,10 @@ class Session:
         self._began = time.monotonic()
         if self._from_world:
             self._what_peer = self._house.checks.peer(self._peer.address)
+
+    def early(self) -> None:
+        if self._from_world:
+            self._early = _EARLY
 
     def hello(self, command: Hello, tls: Tls | None) -> None:
         self._clear()
@@ -103,7 +111,7 @@ class Session:
                 tls=self._tls,
                 mail=self._mail,
                 rcpts=tuple(rcpts),
-                facts=await self._facts(),
+                facts=self._known() or await self._facts(),
                 greylisted=self._greylisted,
             )
             return await receive(self._house, envelope, message)
@@ -164,7 +172,7 @@ class Session:
             return _FAULT
 
     async def _judge(self, found: Resolution) -> tuple[Reply, str] | None:
-        facts = await self._facts()
+        facts = self._known() or await self._facts()
         listing = facts.refused
         if listing is not None:
             why = f": {listing.text}" if listing.text else ""
@@ -202,17 +210,24 @@ class Session:
 
     # -- what DNS knows --------------------------------------------------------------------
 
+    def _known(self) -> Facts | None:
+        """Of the peer, its name and the sender together, when all is there."""
+        peer, helo, sender = self._what_peer, self._helo, self._sender
+        if isinstance(peer, Facts) and isinstance(helo, Facts) and isinstance(sender, Facts):
+            return _together((peer, helo, sender, self._early))
+        return None
+
     async def _facts(self) -> Facts:
-        """Of the peer, its name and the sender together; what is not there in time is not known."""
-        begun = (self._what_peer, self._helo, self._sender)
-        if all(isinstance(one, Facts) for one in begun):
-            return _together([one for one in begun if isinstance(one, Facts)])
-        left = self._began + self._house.rules.patience
-        wait = self._house.checks.wait
-        return _together([await wait(one, left - time.monotonic()) for one in begun])
+        """As `_known`; what is not there in time is not known, and not waited for again."""
+        wait, ends = self._house.checks.wait, self._began + self._house.rules.patience
+        self._what_peer = await wait(self._what_peer, ends - time.monotonic())
+        self._helo = await wait(self._helo, ends - time.monotonic())
+        self._sender = await wait(self._sender, ends - time.monotonic())
+        return _together((self._what_peer, self._helo, self._sender, self._early))
 
 
-def _together(facts: list[Facts]) -> Facts:
+@lru_cache(maxsize=1024)
+def _together(facts: tuple[Facts, ...]) -> Facts:
     known = [one for one in facts if one is not NONE]
     if len(known) <= 1:
         return known[0] if known else NONE
