@@ -11,7 +11,26 @@ from typing import NamedTuple
 
 LARGEST = 65_536  # octets of an input
 SLOWEST = 2.0  # seconds that one input may take
-_WORDS = (b"\r\n", b"\n", b"\r", b"\0", b"\xff", b"\xc3", b" ", b"\t", b"=", b"?", b"--", b'"', b"(", b"<", b";", b":", b"%", b"@")
+_WORDS = (
+    b"\r\n",
+    b"\n",
+    b"\r",
+    b"\0",
+    b"\xff",
+    b"\xc3",
+    b" ",
+    b"\t",
+    b"=",
+    b"?",
+    b"--",
+    b'"',
+    b"(",
+    b"<",
+    b";",
+    b":",
+    b"%",
+    b"@",
+)
 
 
 class Target(NamedTuple):

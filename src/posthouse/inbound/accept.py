@@ -21,10 +21,11 @@ from posthouse.directory.resolve import Resolver
 from posthouse.inbound.checks import Checks
 from posthouse.inbound.durable import Durable
 from posthouse.inbound.greylist import Greylist
-from posthouse.inbound.house import Authenticate, House, Rules, Trace
+from posthouse.inbound.house import Authenticate, House, Rules
 from posthouse.inbound.lists import DnsList, Lists
 from posthouse.inbound.refusals import Refusals
 from posthouse.inbound.session import Session
+from posthouse.inbound.trace import authenticator, tracer
 from posthouse.mailauth.lookup import Lookup
 from posthouse.smtp.peer import Peer
 from posthouse.storage.contents import Contents
@@ -43,20 +44,22 @@ class Accept:
         queue: Queue,
         resolver: Resolver,
         lookup: Lookup,
-        authenticate: Authenticate,
-        trace: Trace,
         clock: Clock,
         wake: Callable[[], None],
         hostname: str,
+        authserv_id: str | None = None,
         lists: Sequence[DnsList] = (),
         greylist_delay: float = 300.0,
         rules: Rules | None = None,
+        authenticate: Authenticate | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """
         :param wake: called after each commit: the stage `store` has jobs.
-        :param hostname: ours, to know who greets with it.
+        :param hostname: ours: in Received, in SPF's macros, and to know who greets with it.
+        :param authserv_id: ours in Authentication-Results; None takes `hostname`.
         :param greylist_delay: seconds, where a domain has greylisting on.
+        :param authenticate: None: `mailauth.authenticate` with this `lookup`.
         """
         asked = Lists(lists, lookup)
         self.refusals = Refusals(records, clock)
@@ -76,8 +79,8 @@ class Accept:
             self.greylist,
             self.refusals,
             self._durable,
-            authenticate,
-            trace,
+            authenticate or authenticator(lookup, hostname),
+            tracer(hostname, authserv_id or hostname),
             rules or Rules(),
             clock,
             asked.refusing,

@@ -98,6 +98,7 @@ class Durable:
         self._batch = batch
         self._octets = octets
         self._abreast = abreast
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: list[_Waiting] = []
         self._writers: set[asyncio.Task[None]] = set()
 
@@ -124,7 +125,7 @@ class Durable:
             await asyncio.gather(*self._writers, return_exceptions=True)
 
     def _join(self, entry: Entry, content: Content, *, anew: bool) -> asyncio.Future[str]:
-        loop = asyncio.get_running_loop()
+        loop = self._loop = self._loop or asyncio.get_running_loop()
         future: asyncio.Future[str] = loop.create_future()
         self._waiting.append(_Waiting(entry, content, fingerprint(entry, content.key), future, anew))
         if len(self._writers) < self._abreast:

@@ -55,8 +55,9 @@ class Memo(Generic[V]):
         if not isinstance(begun, asyncio.Task):
             return begun
         flight: asyncio.Task[V] = begun
-        done, _ = await asyncio.wait({flight}, timeout=max(0.0, seconds))
-        return flight.result() if done and not flight.cancelled() else self._unknown
+        if not flight.done():
+            await asyncio.wait({flight}, timeout=max(0.0, seconds))
+        return flight.result() if flight.done() and not flight.cancelled() else self._unknown
 
     async def close(self) -> None:
         """What is under way is given up."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Sequence
+from functools import lru_cache
 from mmap import mmap
 
 import structlog
@@ -110,7 +111,7 @@ class Session:
                 tls=self._tls,
                 mail=self._mail,
                 rcpts=tuple(rcpts),
-                facts=await self._facts(),
+                facts=self._known() or await self._facts(),
                 greylisted=self._greylisted,
             )
             return await receive(self._house, envelope, message)
@@ -171,7 +172,7 @@ class Session:
             return _FAULT
 
     async def _judge(self, found: Resolution) -> tuple[Reply, str] | None:
-        facts = await self._facts()
+        facts = self._known() or await self._facts()
         listing = facts.refused
         if listing is not None:
             why = f": {listing.text}" if listing.text else ""
@@ -209,17 +210,24 @@ class Session:
 
     # -- what DNS knows --------------------------------------------------------------------
 
+    def _known(self) -> Facts | None:
+        """Of the peer, its name and the sender together, when all is there."""
+        peer, helo, sender = self._what_peer, self._helo, self._sender
+        if isinstance(peer, Facts) and isinstance(helo, Facts) and isinstance(sender, Facts):
+            return _together((peer, helo, sender, self._early))
+        return None
+
     async def _facts(self) -> Facts:
-        """Of the peer, its name and the sender together; what is not there in time is not known."""
-        begun = (self._what_peer, self._helo, self._sender, self._early)
-        if all(isinstance(one, Facts) for one in begun):
-            return _together([one for one in begun if isinstance(one, Facts)])
-        left = self._began + self._house.rules.patience
-        wait = self._house.checks.wait
-        return _together([await wait(one, left - time.monotonic()) for one in begun])
+        """As `_known`; what is not there in time is not known, and not waited for again."""
+        wait, ends = self._house.checks.wait, self._began + self._house.rules.patience
+        self._what_peer = await wait(self._what_peer, ends - time.monotonic())
+        self._helo = await wait(self._helo, ends - time.monotonic())
+        self._sender = await wait(self._sender, ends - time.monotonic())
+        return _together((self._what_peer, self._helo, self._sender, self._early))
 
 
-def _together(facts: list[Facts]) -> Facts:
+@lru_cache(maxsize=1024)
+def _together(facts: tuple[Facts, ...]) -> Facts:
     known = [one for one in facts if one is not NONE]
     if len(known) <= 1:
         return known[0] if known else NONE

@@ -67,8 +67,8 @@ async def test_what_dkimpy_seals() -> None:
     )
     raw = RAW
     for hop, domain in enumerate((b"one.example", b"two.example"), 1):
-        raw = b"Authentication-Results: mx.example; arc=pass; spf=pass\r\n" + raw
-        fields = dkimpy.arc_sign(raw, b"rsa", domain, pem, b"mx.example", timestamp=AT)
+        seen = b"Authentication-Results: mx.example; arc=%s; spf=pass\r\n" % (b"none" if hop == 1 else b"pass")
+        fields = dkimpy.arc_sign(seen + raw, b"rsa", domain, pem, b"mx.example", timestamp=AT)
         raw = b"".join(fields) + raw
         found = await check(raw)
         assert (found.result, len(found.sealers)) == ("pass", hop), found
@@ -211,7 +211,10 @@ async def test_keys_in_trouble() -> None:
     assert (await check(chain(2), other)).reason == "seal 1 does not verify"
     lookup = Lookup(dns)
     assert (await arc.verify(Message(chain(2)), lookup)).result == "pass"
-    assert len(lookup.asked) == 2
+    assert {name for _, name in lookup.asked} == {"rsa._domainkey.one.example", "rsa._domainkey.two.example"}
+    lookup.asked.clear()
+    assert (await arc.verify(Message(chain(3).replace(b"Hi  Bob", b"Hi  Eve")), lookup)).result == "fail"
+    assert lookup.asked == [("TXT", "rsa._domainkey.three.example")]
 
 
 @settings(max_examples=80)

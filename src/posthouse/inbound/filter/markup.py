@@ -46,13 +46,14 @@ def markup(html: str, shown: int, links: int, *, hides: bool) -> Markup:
     :param hides: whether the parser saw a style that hides (its flaw `hidden_text`).
     """
     tags: set[str] = set(_TAGS.findall(html))
+    hidden = _hidden(html) if hides else 0
     return Markup(
-        hidden=_hidden(html) if hides else 0,
+        hidden=hidden,
         form="form" in tags,
         password="input" in tags and _PASSWORD.search(html) is not None,
         script=not tags.isdisjoint(_RUNS),
         refresh="meta" in tags and _REFRESH.search(html) is not None,
-        image_only="img" in tags and links > 0 and shown < 60,
+        image_only="img" in tags and links > 0 and shown - hidden < 60,
     )
 
 

@@ -330,7 +330,7 @@ WORDING: Final = (
     _rule("gain", 0.8, "It promises gain or rank (“{}”).", lambda f: _words(f, "gain", 1, below=2)),
     _rule("gain_plain", 2.5, "It promises gain or rank several times (“{}”).", lambda f: _words(f, "gain", 2)),
     _rule(
-        "errand", 3.5, "A stranger at a free mail service asks for an errand with money (“{}”).",
+        "errand", 4.0, "A stranger at a free mail service asks for an errand with money (“{}”).",
         lambda f: f.owner in FREEMAIL and _words(f, "errand", 2),
     ),
     _rule(

@@ -89,7 +89,7 @@ def decoded(text: str) -> str:
 def are_sound(text: str) -> bool:
     """Whether each encoded word in unfolded `text` is whole and in a known charset."""
     known = all(charsets.codec(word[1]) is not None for word in _SOUND.finditer(text))
-    return known and "=?" not in _SOUND.sub("", text)
+    return known and _START.search(_SOUND.sub("", text)) is None
 
 
 def _joined(run: list[tuple[str, str]], charset: str) -> str:

@@ -45,11 +45,13 @@ _TICKET = re.compile(
     re.IGNORECASE,
 )
 _RECURRING = frozenset(
-    """daily weekly monthly quarterly yearly annual today tonight tomorrow monday tuesday wednesday thursday friday
-    saturday sunday week weeks month months quarter standup täglich wöchentlich monatlich heute morgen woche monat quotidien
-    hebdomadaire mensuel aujourd'hui demain semaine mois diario semanal mensual mensal hoy hoje mañana amanhã semana mes
-    mês oggi domani settimana mese vandaag week maand dagens vecka сегодня завтра неделя недели неделю месяц месяца dziś
-    jutro tydzień bugün yarın hafta""".split()
+    """
+    daily weekly monthly quarterly yearly annual today tonight tomorrow monday tuesday wednesday thursday
+    friday saturday sunday week weeks month months quarter standup täglich wöchentlich monatlich heute morgen
+    woche monat quotidien hebdomadaire mensuel aujourd'hui demain semaine mois diario semanal mensual mensal
+    hoy hoje mañana amanhã semana mes mês oggi domani settimana mese vandaag maand dagens vecka сегодня
+    завтра неделя недели неделю месяц месяца dziś jutro tydzień bugün yarın hafta
+    """.split()
 )
 _RECURRING_WIDE = re.compile("每日|每周|每週|每月|今天|明天|毎日|毎週|今日|明日|週報|周报")
 _TAG = re.compile(r"\[([^\[\]]{1,80})\]\s*(?=\S)")
