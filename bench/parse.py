@@ -47,8 +47,8 @@ def corpus(seed: int = 7) -> dict[str, list[bytes]]:
     """Kind → messages: what a mailbox gets, in about its proportions."""
     dice = random.Random(seed)
     kinds: dict[str, tuple[int, Callable[[random.Random], Content]]] = {
-        "plain": (60, lambda dice: Content(text=_prose(dice, 5000))),
-        "alternative": (60, lambda dice: _both(dice, 2000, 3600)),
+        "plain": (60, lambda dice: Content(text=_prose(dice, 3500))),
+        "alternative": (60, lambda dice: _both(dice, 1200, 2600)),
         "newsletter": (30, lambda dice: _both(dice, 3000, 40_000)),
         "attachment": (20, _with_attachment),
         "forwarded": (10, _with_message),

@@ -13,10 +13,10 @@ from posthouse.accounts.service import Accounts
 from posthouse.accounts.streams import Streams
 from posthouse.clock import Clock
 from posthouse.domains.service import Domains
+from posthouse.events.story import Explanation
 from posthouse.outbound.model import (
     Answer,
     EventView,
-    Explanation,
     FanOutDraft,
     Filter,
     Idempotency,
