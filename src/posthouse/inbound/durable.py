@@ -100,6 +100,7 @@ class Durable:
         self._abreast = abreast
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: list[_Waiting] = []
+        self._busy = 0
         self._writers: set[asyncio.Task[None]] = set()
 
     async def keep(self, entry: Entry, message: bytes | mmap) -> str:
@@ -128,15 +129,19 @@ class Durable:
         loop = self._loop = self._loop or asyncio.get_running_loop()
         future: asyncio.Future[str] = loop.create_future()
         self._waiting.append(_Waiting(entry, content, fingerprint(entry, content.key), future, anew))
-        if len(self._writers) < self._abreast:
+        if self._busy < self._abreast:
+            self._busy += 1
             writer = loop.create_task(self._write())
             self._writers.add(writer)
             writer.add_done_callback(self._writers.discard)
         return future
 
     async def _write(self) -> None:
-        while batch := self._next():
-            await self._attempt(batch)
+        try:
+            while batch := self._next():
+                await self._attempt(batch)
+        finally:
+            self._busy -= 1  # here, not in a callback: what joins next must see it
 
     def _next(self) -> list[_Waiting]:
         octets = taken = 0
