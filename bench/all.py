@@ -22,7 +22,7 @@ from types import ModuleType
 from rich.console import Console
 from rich.table import Table
 
-from bench import lanes, material, memory, postfix, search, send, submit
+from bench import lanes, material, memory, parse, postfix, search, send, submit, threads
 from bench.postgres import cluster
 from bench.report import Report, said, show, shown, verdict
 
@@ -33,6 +33,8 @@ BENCHMARKS: dict[str, ModuleType] = {
     "memory": memory,
     "postfix": postfix,
     "search": search,
+    "parse": parse,
+    "threads": threads,
 }
 _QUICK: dict[str, list[str]] = {
     "send": ["--messages", "10000"],
@@ -41,6 +43,8 @@ _QUICK: dict[str, list[str]] = {
     "memory": ["--queued", "100000", "--few", "10000", "--sent", "10000"],
     "postfix": ["--messages", "2000"],
     "search": ["--messages", "30000"],
+    "parse": ["--rounds", "3"],
+    "threads": ["--accounts", "4"],
 }
 _WITH_POSTGRESQL = ("send", "submit", "search")
 _FIRST = ("ratio", "times_faster")

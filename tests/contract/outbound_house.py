@@ -22,6 +22,7 @@ from posthouse.egress.destinations import Destinations
 from posthouse.egress.model import Destination, Kind, Route, Target
 from posthouse.egress.routes import Routes
 from posthouse.egress.sites import Sites
+from posthouse.events.handover import RELAY, Handover
 from posthouse.net.dns import Resolver
 from posthouse.net.tls import TlsPolicy
 from posthouse.outbound import Outbound, Render, Send, Submit
@@ -30,6 +31,7 @@ from posthouse.outbound.compose import Compose
 from posthouse.outbound.flow import Flow
 from posthouse.outbound.model import MessageDraft
 from posthouse.outbound.prepare import Prepare, Specs
+from posthouse.outbound.relay import Relay
 from posthouse.outbound.settle import Outcome, Recorder
 from posthouse.outbound.submit import RENDER
 from posthouse.outbound.verdict import RetryPolicy
@@ -39,6 +41,7 @@ from posthouse.seal import Seal
 from posthouse.smtp.outcome import Delivery, Envelope, Peer, Stage
 from posthouse.smtp.reply import Reply
 from posthouse.storage.blobs.factory import open_blobs
+from posthouse.storage.contents import Contents
 from posthouse.storage.queue.base import Job, Lane
 from posthouse.storage.queue.records import RecordsQueue
 from posthouse.storage.records.base import Records, Tx
@@ -65,6 +68,7 @@ class Peers:
     answers: dict[str, Reply] = field(default_factory=dict)
     got: Counter[str] = field(default_factory=Counter)
     data: list[bytes] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def open(self, destination: Destination, target: Target) -> Any:
@@ -84,6 +88,7 @@ class _Connection:
         replies = tuple(self._peers.answers.get(one, final) for one in envelope.recipients)
         self._peers.got.update(one for one, reply in zip(envelope.recipients, replies, strict=True) if reply.ok)
         self._peers.data.append(data)
+        self._peers.paths.append(envelope.reverse_path)
         return Delivery(replies, final, Stage.FINAL, self.peer)
 
     def abort(self) -> None:
@@ -143,14 +148,35 @@ class House:
             current=self.worker.current,
             release=self.worker.release,
             leases=self.worker.leases,
+            relayed=self._relayed,
         )
         specs = Specs(self.blobs)
-        self.render = Render(self.templates, self.domains, self.pool, clock)
+        self.contents = Contents(records, self.blobs, small=1000, clock=clock)
+        self.render = Render(self.templates, self.domains, self.pool, self.contents, clock)
         prepare = Prepare(records, specs, self.suppressions, destinations, self.sites, self.recorder, retry, clock)
         flow = Flow(
             prepare,
             self.render,
             Send(self.recorder, retry, clock, lease_end=lambda job: self.worker.current(job).due_at),
+        )
+        self.reported: list[tuple[str, str | None]] = []
+
+        async def relay(jobs: Sequence[Job]) -> None:
+            await self.relay(jobs)
+
+        self.relayer = Worker(
+            RELAY, queue, relay, room=dict.fromkeys(Lane, 100), batch=50, lease=60, poll=0.05, clock=clock
+        )
+        self.relay = Relay(
+            records,
+            queue,
+            self.streams,
+            self.contents,
+            wake=self.worker.wake,
+            current=self.relayer.current,
+            release=self.relayer.release,
+            clock=clock,
+            report=self._report,
         )
         self.submit = Submit(records, queue, self.worker.wake, clock)
         self.outbound = Outbound(
@@ -166,17 +192,24 @@ class House:
             in_flight=self.worker.holds if records.capabilities.exclusive else None,
         )
 
+    async def _relayed(self, tx: Tx, ended: Sequence[str], failed: Sequence[Outcome]) -> None:
+        await self.relay.settled(tx, ended, failed)
+
+    async def _report(self, tx: Tx, failed: Sequence[tuple[Outcome, Handover]]) -> None:
+        self.reported.extend((outcome.due.address, one.report_to) for outcome, one in failed)
+
     async def tenant(self, name: str, quota: int = 0) -> Caller:
         made = await self.accounts.create_tenant(name, Limits(daily_quota=quota))
         await self.domains.create(made.id, DOMAIN)
         return Caller(made, "key_test", frozenset(ALL_SCOPES))
 
     def work(self) -> None:
-        self.tasks.append(asyncio.create_task(self.worker.run()))
+        self.tasks += [asyncio.create_task(worker.run()) for worker in (self.worker, self.relayer)]
 
     async def rest(self) -> None:
         """What a graceful stop does."""
         self.worker.stop()
+        self.relayer.stop()
         await self.sites.close(5)
         await self.recorder.drain(5)
         await asyncio.gather(*self.tasks)

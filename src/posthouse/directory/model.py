@@ -95,6 +95,17 @@ class Alias(msgspec.Struct, frozen=True):
     created_at: int
 
 
+class NewAccount(msgspec.Struct, frozen=True):
+    """Checked, its password hashed: ready for a transaction. `quota` None: as its domain says."""
+
+    tenant_id: str
+    address: str
+    name: str
+    password_hash: str | None
+    quota: int | None
+    settings: AccountSettings
+
+
 class Target(msgspec.Struct, frozen=True):
     """Where mail for an address ends: an account here (`account` is its number) or, with
     `account` 0, the address `forward` elsewhere. `via`: the aliases on the way, the first
@@ -106,3 +117,34 @@ class Target(msgspec.Struct, frozen=True):
     via: tuple[str, ...] = ()
     tag: str = ""
     forward: str = ""
+
+
+class Status(StrEnum):
+    """What becomes of mail for an address, or why there can be none."""
+
+    FOUND = "found"
+    UNKNOWN = "unknown"
+    """The domain is ours, the address is nobody's."""
+    FOREIGN = "foreign"
+    """Not a domain of ours: taking it would be relaying."""
+    MALFORMED = "malformed"
+    DISABLED = "disabled"
+    """Every account that it leads to is disabled."""
+    LOOPS = "loops"
+    """Aliases lead back to themselves, too deep or to too many."""
+
+
+class Resolution(msgspec.Struct, frozen=True, gc=False):
+    """:ivar room: octets free in the roomiest account it leads to; None: no quota counts.
+    :ivar most: the largest of those accounts' quotas: a message above it never fits.
+    :ivar duty: postmaster@ or abuse@, which every domain must accept (RFC 5321 §4.5.1, RFC 2142)."""
+
+    status: Status
+    address: str = ""
+    tenant_id: str = ""
+    domain: str = ""
+    settings: DomainSettings = DomainSettings()
+    targets: tuple[Target, ...] = ()
+    room: int | None = None
+    most: int | None = None
+    duty: bool = False

@@ -21,9 +21,11 @@ class Addr(msgspec.Struct, frozen=True, gc=False, array_like=True):
 class Part(msgspec.Struct, frozen=True, gc=False, array_like=True, omit_defaults=True):
     """A node of the body structure.
 
-    `id`: IMAP's section number (`1`, `2.1`; `0` for a message that is one multipart).
+    `id`: IMAP's section number (`1`, `2.1`; `0` for a message that is one multipart, `2.0` for
+    an attached message `2` that is one). An attached message has one child, its own structure.
     `type`: lower-case `text/plain`. `encoding`: lower-case transfer encoding as declared.
-    `header`, `header_length`, `body`, `length`: where its header block and its encoded body lie.
+    `header`, `header_length`, `body`, `length`: where its header block, with the empty line that
+    ends it, and its encoded body lie.
     `size`: octets when decoded (estimated for base64 from its length). `name`: the file name,
     decoded, without any directory. `cid`: Content-ID without angle brackets.
     """
@@ -98,7 +100,7 @@ def part_of(structure: Part, part_id: str) -> Part | None:
     if structure.id == part_id:
         return structure
     for child in structure.children:
-        if child.id == part_id or part_id.startswith(child.id + ".") or child.id == "0":
+        if child.id == part_id or part_id.startswith(child.id.removesuffix(".0") + "."):
             found = part_of(child, part_id)
             if found is not None:
                 return found

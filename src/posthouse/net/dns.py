@@ -13,6 +13,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Generic, TypeVar, cast
 
 import dns.asyncresolver
@@ -23,6 +24,7 @@ import dns.name
 import dns.nameserver
 import dns.rdatatype
 import dns.rdtypes.ANY.MX
+import dns.rdtypes.ANY.PTR
 import dns.rdtypes.ANY.SOA
 import dns.rdtypes.txtbase
 import dns.resolver
@@ -134,6 +136,20 @@ class Resolver:
         """Each record with its strings joined (RFC 7208 §3.3). :raises DnsUnavailable:"""
         return cast("Answer[bytes]", await self._ask(name, "TXT"))
 
+    async def a(self, name: str) -> Answer[str]:
+        """IPv4 only. :raises DnsUnavailable:"""
+        return cast("Answer[str]", await self._ask(name, "A"))
+
+    async def aaaa(self, name: str) -> Answer[str]:
+        """IPv6 only. :raises DnsUnavailable:"""
+        return cast("Answer[str]", await self._ask(name, "AAAA"))
+
+    async def ptr(self, address: str) -> Answer[str]:
+        """The names of an address, lower case without the last dot; text that is no address has
+        none. :raises DnsUnavailable:"""
+        name = _reverse_name(address)
+        return cast("Answer[str]", await self._ask(name, "PTR")) if name else Answer((), nxdomain=True)
+
     def forget(self) -> None:
         """Empty the cache."""
         self._cache.clear()
@@ -233,6 +249,14 @@ def _negative_ttl(response: dns.message.Message) -> float:
     return 0.0
 
 
+@lru_cache(maxsize=4096)
+def _reverse_name(address: str) -> str | None:
+    try:
+        return ipaddress.ip_address(address).reverse_pointer
+    except ValueError:
+        return None
+
+
 def _host(name: dns.name.Name) -> str:
     return name.to_text(omit_final_dot=True).lower() if name != dns.name.root else ""
 
@@ -242,8 +266,18 @@ def _read_mx(record: object) -> Mx:
     return Mx(int(mx.preference), _host(mx.exchange))
 
 
+def _read_ptr(record: object) -> str:
+    return _host(cast("dns.rdtypes.ANY.PTR.PTR", record).target)
+
+
 def _read_txt(record: object) -> bytes:
     return b"".join(cast("dns.rdtypes.txtbase.TXTBase", record).strings)
 
 
-_READ: dict[str, Callable[[object], object]] = {"MX": _read_mx, "TXT": _read_txt, "A": str, "AAAA": str}
+_READ: dict[str, Callable[[object], object]] = {
+    "MX": _read_mx,
+    "TXT": _read_txt,
+    "A": str,
+    "AAAA": str,
+    "PTR": _read_ptr,
+}

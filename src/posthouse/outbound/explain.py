@@ -10,10 +10,11 @@ import msgspec
 from posthouse.accounts.model import Stream
 from posthouse.clock import SECOND, rfc3339
 from posthouse.domains.model import SigningKey
+from posthouse.events.story import Explanation, Sentence
 from posthouse.events.types import Event, Type
 from posthouse.outbound.ledger import Line
-from posthouse.outbound.model import FINAL, Explanation, Sentence, State
-from posthouse.outbound.spec import Spec
+from posthouse.outbound.model import FINAL, State
+from posthouse.outbound.spec import Relayed, Spec
 from posthouse.storage.queue.base import Lane
 
 Data = dict[str, Any]
@@ -56,6 +57,8 @@ def _beginning(line: Line, spec: Spec, stream: Stream | None, signers: Sequence[
     lane = Lane(line.lane).name.lower()
     kind = f" ({stream.kind})" if stream is not None else ""
     age = _span(line.expires_at - line.due_at)
+    if spec.relayed is not None:
+        return _relayed(spec.relayed, lane, spec.stream)
     texts = [
         f"Accepted through the API with key {spec.key_id}: on disk before the answer.",
         f"It is in lane {lane} because stream {spec.stream}{kind} says so; the stream's greatest age is {age}.",
@@ -72,6 +75,19 @@ def _beginning(line: Line, spec: Spec, stream: Stream | None, signers: Sequence[
     if line.due_at > line.created_at:
         texts.append(f"It was to be sent at {rfc3339(line.due_at)}, not before.")
     return texts
+
+
+def _relayed(relayed: Relayed, lane: str, stream: str) -> list[str]:
+    what = {
+        "forward": f"Forwarded: a copy of {relayed.origin}, which was received here.",
+        "answer": f"An automatic answer to {relayed.origin}, which was received here.",
+        "report": f"A report that {relayed.origin} could not be delivered.",
+    }
+    path = f"<{relayed.reverse_path}>" if relayed.reverse_path else "<>, so that nothing comes back"
+    return [
+        what.get(relayed.kind, f"Made from {relayed.origin}."),
+        f"It is in lane {lane} of stream {stream}; its reverse-path is {path}.",
+    ]
 
 
 def _rendered(data: Data, spec: Spec) -> str:

@@ -47,6 +47,7 @@ class InHand:
             outcomes,
             again_at=min(self.waits_until, default=None),
             open=self.open > 0,
+            relayed=self.spec.relayed is not None,
             events=earlier,
         )
 

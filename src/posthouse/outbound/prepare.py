@@ -219,7 +219,13 @@ _NOTHING = Spec(from_=("", ""), stream="", key_id="")
 
 
 def _entry(mail: InHand, outcomes: list[Outcome]) -> Entry:
-    return Entry(mail.job, outcomes, again_at=min(mail.waits_until, default=None), open=bool(mail.groups))
+    return Entry(
+        mail.job,
+        outcomes,
+        again_at=min(mail.waits_until, default=None),
+        open=bool(mail.groups),
+        relayed=mail.spec.relayed is not None,
+    )
 
 
 def _domain(address: str) -> str:

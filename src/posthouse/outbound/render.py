@@ -8,6 +8,7 @@ again, so a rendered body is never stored.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,12 +16,15 @@ from dataclasses import dataclass
 from posthouse.clock import SECOND, Clock
 from posthouse.domains.model import SigningKey
 from posthouse.domains.service import Domains
+from posthouse.errors import Corrupt, NotFound
 from posthouse.events.types import Type
+from posthouse.mailauth.dkim import Signer, load_private_key, sign
 from posthouse.outbound.ledger import Due
 from posthouse.outbound.mail_in_hand import InHand
-from posthouse.outbound.spec import Spec
+from posthouse.outbound.spec import Relayed, Spec
 from posthouse.rendering.pool import RenderPool
 from posthouse.rendering.process import Context, Failure, SignWith, Task
+from posthouse.storage.contents import Contents
 from posthouse.templates.model import Compiled, Key
 from posthouse.templates.service import Templates
 
@@ -38,7 +42,10 @@ class NotRendered:
 
 
 class Render:
-    def __init__(self, templates: Templates, domains: Domains, pool: RenderPool, clock: Clock) -> None:
+    def __init__(
+        self, templates: Templates, domains: Domains, pool: RenderPool, contents: Contents, clock: Clock
+    ) -> None:
+        self._contents = contents
         self._templates = templates
         self._domains = domains
         self._pool = pool
@@ -49,15 +56,35 @@ class Render:
 
         :raises StorageUnavailable: templates or keys cannot be read.
         """
-        contexts, tasks = await self._tasks([(mail.spec, mail.first) for mail in batch])
-        results = await self._pool.render(batch[0].job.lane, tasks, contexts)
+        built = [mail for mail in batch if mail.spec.relayed is None]
+        results: dict[str, bytes | Failure] = {}
+        if built:
+            contexts, tasks = await self._tasks([(mail.spec, mail.first) for mail in built])
+            rendered = await self._pool.render(batch[0].job.lane, tasks, contexts)
+            results = {mail.job.id: result for mail, result in zip(built, rendered, strict=True)}
+        for mail in batch:
+            if mail.spec.relayed is not None:
+                results[mail.job.id] = await self._relayed(mail.spec, mail.spec.relayed, mail.first)
         now = self._clock()
-        return [self._outcome(mail, result, now) for mail, result in zip(batch, results, strict=True)]
+        return [self._outcome(mail, results[mail.job.id], now) for mail in batch]
 
     async def one(self, spec: Spec, due: Due) -> bytes | Failure:
         """The bytes of one message, as they are or were sent."""
+        if spec.relayed is not None:
+            return await self._relayed(spec, spec.relayed, due)
         contexts, tasks = await self._tasks([(spec, due)])
         return (await self._pool.render(due.lane, tasks, contexts))[0]
+
+    async def _relayed(self, spec: Spec, relayed: Relayed, due: Due) -> bytes | Failure:
+        """As it came, with our signature where it is ours."""
+        try:
+            data = await self._contents.get(relayed.content)
+        except (NotFound, Corrupt) as error:
+            return Failure(error.code, "Its content is no longer held here", False)
+        signers = await self.signers(due.tenant_id, spec) if relayed.sign else ()
+        if not signers:
+            return data
+        return await asyncio.to_thread(_sign, data, signers, due.due_at // SECOND)
 
     async def signers(self, tenant_id: str, spec: Spec) -> tuple[SigningKey, ...]:
         """The keys that sign for the sender's domain now."""
@@ -111,6 +138,11 @@ class Render:
             for tenant, domains in by_tenant.items()
             for domain, keys in (await self._domains.signing_keys(tenant, domains)).items()
         }
+
+
+def _sign(data: bytes, keys: Sequence[SigningKey], at: int) -> bytes:
+    signers = [Signer(key.domain, key.selector, load_private_key(key.private_pem)) for key in keys]
+    return sign(data, signers, at) + data
 
 
 def _key(spec: Spec) -> Key:

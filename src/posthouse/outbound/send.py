@@ -66,13 +66,15 @@ class Send:
 
     def _parcel(self, mail: InHand, site: Site, dues: Sequence[Due], data: bytes) -> Parcel:
         recipients = tuple(due.address for due in dues)
-        reverse_path = mail.spec.from_[1]
+        relayed = mail.spec.relayed
+        reverse_path = mail.spec.from_[1] if relayed is None else relayed.reverse_path
+        utf8 = relayed is not None and relayed.utf8
         return Parcel(
             lane=mail.job.lane,
             reverse_path=reverse_path,
             recipients=recipients,
             data=data,
-            smtputf8=not (reverse_path.isascii() and all(map(str.isascii, recipients))),
+            smtputf8=utf8 or not (reverse_path.isascii() and all(map(str.isascii, recipients))),
             deadline=min(dues[0].expires_at, self._clock() + STALE_AFTER, self._lease_end(mail.job)),
             settle=self._settle,
             context=_Group(mail, dues, site),

@@ -72,6 +72,8 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     outcomes: Sequence[Outcome]
     again_at: int | None = None
     open: bool = False
+    relayed: bool = False
+    """It came from the receiving flow, which holds its content until it has ended."""
     events: Sequence[tuple[str, int, int, str, str, str | None]] = ()
     """Earlier transitions to write along: message_id, rcpt, at, type, stage, data."""
 
@@ -81,6 +83,8 @@ class LeaseLost(Exception):
 
 
 Suppress = Callable[[Tx, Sequence[Outcome]], Awaitable[None]]
+Relayed = Callable[[Tx, Sequence[str], Sequence[Outcome]], Awaitable[None]]
+"""Messages of the receiving flow: ids of those that have ended, and outcomes that failed for good."""
 
 
 @dataclass(slots=True)
@@ -99,7 +103,9 @@ class Recorder:
         current: Callable[[Job], Job],
         release: Callable[[Job], None],
         leases: asyncio.Lock,
+        relayed: Relayed | None = None,
     ) -> None:
+        self._relayed = relayed
         self._records = records
         self._queue = queue
         self._suppress = suppress
@@ -173,7 +179,7 @@ class Recorder:
         left to its lease, it would be sent again and again."""
         plain = [msgspec.structs.replace(outcome, data=None, reply=None, suppress=None) for outcome in entry.outcomes]
         try:
-            await self._step([Entry(entry.job, plain, entry.again_at, entry.open)])
+            await self._step([Entry(entry.job, plain, entry.again_at, entry.open, entry.relayed)])
         except Unavailable:
             raise
         except LeaseLost:
@@ -209,6 +215,8 @@ class Recorder:
         lines = _lines(entries)
         suppressed = [outcome for entry in entries for outcome in entry.outcomes if outcome.suppress is not None]
 
+        relayed = [entry for entry in entries if entry.relayed]
+
         async def work(tx: Tx) -> None:
             if gone and await self._queue.done(gone, tx=tx) != len(gone):
                 raise LeaseLost
@@ -218,8 +226,16 @@ class Recorder:
             await event_log.append(tx, lines)
             if suppressed:
                 await self._suppress(tx, suppressed)
+            if relayed and self._relayed is not None:
+                await self._relayed(tx, *_ends(relayed))
 
         await self._records.write(work)
+
+
+def _ends(entries: Sequence[Entry]) -> tuple[list[str], list[Outcome]]:
+    ended = [entry.job.id for entry in entries if not entry.open and entry.again_at is None]
+    failed = [one for entry in entries for one in entry.outcomes if one.state in {State.BOUNCED, State.FAILED}]
+    return ended, failed
 
 
 def _settlement(outcome: Outcome) -> ledger.Settlement:

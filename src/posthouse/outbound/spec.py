@@ -7,6 +7,20 @@ import msgspec
 from posthouse.rendering.process import AttachmentRef, Named
 
 
+class Relayed(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A message that came whole, from the receiving flow: nothing is filled or built.
+    See `events.handover.Handover` for the fields."""
+
+    kind: str
+    content: str
+    size: int
+    reverse_path: str
+    origin: str
+    sign: bool = False
+    utf8: bool = False
+    report_to: str | None = None
+
+
 class Spec(msgspec.Struct, frozen=True, omit_defaults=True, rename={"from_": "from"}):
     """Immutable once written: a crash, a retry and a preview all see the same."""
 
@@ -29,10 +43,13 @@ class Spec(msgspec.Struct, frozen=True, omit_defaults=True, rename={"from_": "fr
     variables: msgspec.Raw = msgspec.Raw(b"{}")
     """A single message's, or the defaults of a fan-out's recipients."""
     fan_out: bool = False
+    relayed: Relayed | None = None
 
 
 def weight(spec: Spec) -> int:
     """Octets that a message of it takes when it is built, about; what a template adds is small."""
+    if spec.relayed is not None:
+        return spec.relayed.size
     inline = len(spec.html or "") + len(spec.text or "")
     return inline + sum(ref.size for ref in spec.attachments) * 7 // 5
 

@@ -17,6 +17,7 @@ Flaw = Literal["bare", "nul", "line", "size"]
 """What is wrong with a body: a bare CR or LF, a NUL octet, a line or the whole too long."""
 
 _END = b"\r\n.\r\n"
+_DOT = b"\r\n."
 _CRLF = b"\r\n"
 _NONE: tuple[bytes, bytes | None] = (b"", None)
 
@@ -90,8 +91,13 @@ class DotDecoder:
     def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
         """A piece of the body, and what follows its end (None while it has not ended)."""
         data = self._carry + data
-        dot = data.find(b"\r\n.")
-        end = -1 if dot < 0 else data.find(_END, dot)
+        last = data.rfind(_DOT)
+        stuffed = last >= 0
+        if stuffed and last == len(data) - 5 and data.endswith(_END):
+            stuffed = data.rfind(_DOT, 0, last + 2) >= 0  # as nearly always: one end, at the very end
+            end = data.find(_END) if stuffed else last
+        else:
+            end = data.find(_END) if stuffed else -1
         if end >= 0:
             piece, rest = data[: end + 2], data[end + 5 :]
         else:
@@ -100,8 +106,8 @@ class DotDecoder:
             self._carry = data[len(data) - keep :]
         if not piece:
             return _NONE
-        if 0 <= dot < len(piece):
-            piece = piece.replace(b"\r\n.", _CRLF)
+        if stuffed:
+            piece = piece.replace(_DOT, _CRLF)
         if self._skip:
             piece, self._skip = piece[self._skip :], 0
         return piece, rest

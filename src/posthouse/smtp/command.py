@@ -154,6 +154,11 @@ _TO = re.compile(r"TO: ?", re.IGNORECASE)
 _PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]{0,63})(?:=([^\s=\x00-\x1f\x7f]+))?")
 _SIZE = re.compile(r"[0-9]{1,20}")
 _MECHANISM = re.compile(r"[A-Za-z0-9_-]{1,20}")
+_PLAIN = re.compile(
+    rb"(?i:(MAIL FROM)|RCPT TO):"
+    rb"<([A-Za-z0-9!#$%&'*+/=?^_`{|}~.\-]{1,64}@([A-Za-z0-9](?:[A-Za-z0-9._-]{0,180}[A-Za-z0-9])?))>"
+    rb"(?i: SIZE=([0-9]{1,20}))?(?i: BODY=(8BITMIME|7BIT))?"
+)
 _UNCLEAN = re.compile(rb"[\r\n\x00]")
 
 
@@ -174,7 +179,7 @@ def parse(line: bytes, *, utf8: bool = False) -> Command:
     :param utf8: the transaction has SMTPUTF8, so RCPT may carry UTF-8 (MAIL says it itself).
     :raises BadCommand: with the reply to give.
     """
-    bare = _BARE.get(line)
+    bare = _BARE.get(line) or _ordinary(line)
     if bare is not None:
         return bare
     if _UNCLEAN.search(line):
@@ -190,6 +195,19 @@ def parse(line: bytes, *, utf8: bool = False) -> Command:
     if name == "RCPT":
         return _rcpt(argument, utf8)
     return _PARSERS.get(name, _verb)(name, argument)
+
+
+def _ordinary(line: bytes) -> Mail | Rcpt | None:
+    """What nearly every line is, in one look; the rest of the module reads it alike, at twice the cost."""
+    found = _PLAIN.fullmatch(line)
+    if found is None or b".." in found[3]:
+        return None
+    address = found[2].decode()
+    if found[1] is None:
+        return Rcpt(address) if found[4] is None and found[5] is None else None
+    body = found[5]
+    size = found[4]
+    return Mail(address, None if size is None else int(size), None if body is None else Body(body.decode().upper()))
 
 
 _LONGEST = {"MAIL": MAX_ENVELOPE_COMMAND, "RCPT": MAX_ENVELOPE_COMMAND, "AUTH": MAX_AUTH}
@@ -267,7 +285,7 @@ def _mail(_: str, argument: str) -> Mail:
         if key not in MAIL_VALUES:
             raise _bad(555, "5.5.4", f"{key} is not a parameter of MAIL here")
         values[key.lower()] = _value(key, value)
-    return msgspec.structs.replace(Mail(address), **values)
+    return msgspec.structs.replace(Mail(address), **values) if values else Mail(address)
 
 
 def _rcpt(argument: str, utf8: bool) -> Rcpt:

@@ -39,16 +39,17 @@ class Server(Session):
 
     def next_event(self) -> Event | None:
         """None: feed more, or answer the event that waits, or (`closed`) close."""
-        while True:
-            if self._waiting is not None:
-                return None
-            if self._events:
-                event = self._events.popleft()
+        events = self._events
+        while self._waiting is None:
+            if events:
+                event = events.popleft()
                 if type(event) in _ANSWERED and event is not _GAVE_UP:
                     self._waiting = event
                 return event
             if not self._step():
                 return None
+            events = self._events  # a session that ended has new ones
+        return None
 
     def accept(self, reply: Reply | None = None) -> None:
         """Answer the event that waits. The reply is a usual one when left out."""
@@ -83,17 +84,14 @@ class Server(Session):
 
     def _step(self) -> bool:
         """Look at some of the buffer. False when there is not enough of it."""
-        match self._phase:
-            case Phase.COMMAND | Phase.AUTH:
-                return self._read_line()
-            case Phase.DATA:
-                return self._read_data()
-            case Phase.CHUNK:
-                return self._read_chunk()
-            case Phase.END:
-                return self._read_end()
-            case _:
-                return False
+        phase = self._phase
+        if Phase.NEW < phase <= Phase.AUTH:  # COMMAND or AUTH
+            return self._read_line()
+        if phase == Phase.DATA:
+            return self._read_data()
+        if phase == Phase.CHUNK:
+            return self._read_chunk()
+        return phase == Phase.END and self._read_end()
 
     def _read_line(self) -> bool:
         buffer, start = self._buffer, self._at

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from enum import IntEnum
 from functools import lru_cache
 
 from posthouse.smtp import answers as say
@@ -13,15 +12,17 @@ from posthouse.smtp.events import Connected, DataChunk, DataEnd, Event, Reset
 from posthouse.smtp.offer import Limits, Offer
 from posthouse.smtp.reply import Reply
 
-_BUFFER = 262_144
-"""Octets fed and not yet looked at above which `wants_data` is false."""
+_BUFFER = 32_768
+"""Octets fed and not yet looked at above which `wants_data` is false: pipelined behind an answer that is due."""
 
 
 _POLITE = 1_048_576
 """Octets of a refused body that are read in any case; beyond it as many as a message may have."""
 
 
-class Phase(IntEnum):
+class Phase:
+    """In order. Plain numbers: a member of an Enum costs 0.1 µs to look up in Python 3.11."""
+
     NEW = 0  # the greeting is not out
     COMMAND = 1
     AUTH = 2  # a response to a challenge is due

@@ -25,6 +25,11 @@ class Conversation(Protocol):
         """Before the greeting: a refusal with 421 or 554 ends it."""
         ...
 
+    def early(self) -> None:
+        """The client spoke before its greeting was out, as robots do (RFC 5321 §3.1). Told, when
+        it is so, after `connected`."""
+        ...
+
     def hello(self, command: Hello, tls: Tls | None) -> Answer: ...
 
     def mail(self, command: Mail) -> Answer:

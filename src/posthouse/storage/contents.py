@@ -87,7 +87,7 @@ class Contents:
         row = await self._records.read(lambda tx: tx.row(_GET_RANGE, key, start + 1, length))
         if row is None:
             raise not_found(key)
-        return row[0] if row[0] is not None else await self._blobs.get_range(key, start, length)
+        return row[1] or b"" if row[0] else await self._blobs.get_range(key, start, length)
 
     async def get_many(self, keys: Sequence[Key]) -> dict[Key, bytes]:
         """Those that are there; the small ones in one statement."""
@@ -138,7 +138,7 @@ UPDATE content SET refs = content.refs + v.refs, changed_at = v.now
 FROM {v(key text, refs int, now int)} WHERE content.key = v.key
 """
 _GET = "SELECT data FROM content WHERE key = $1"
-_GET_RANGE = "SELECT substr(data, $2, $3) FROM content WHERE key = $1"
+_GET_RANGE = "SELECT data IS NOT NULL, substr(data, $2, $3) FROM content WHERE key = $1"
 _GET_MANY = "SELECT c.key, c.data FROM {v(key text)} CROSS JOIN content c WHERE c.key = v.key"
 _DROP_SMALL = """
 DELETE FROM content WHERE key IN

@@ -191,10 +191,14 @@ def encode_lists(lists: Sequence[int] | frozenset[int], params: Sequence[Value])
 
 
 @lru_cache(maxsize=1024)
-def aggregated(text: str, width: int) -> str:
-    """A SELECT as one row with one JSON text, so that the engine is stepped once."""
+def aggregated(text: str, width: int, blobs: tuple[int, ...] = ()) -> str:
+    """A SELECT as one row with one JSON text, so that the engine is stepped once. The columns
+    at `blobs` come in hex, which JSON can hold."""
     names = ", ".join(f"c{i}" for i in range(width))
-    return f"WITH aggregated({names}) AS ({text}) SELECT json_group_array(json_array({names})) FROM aggregated"
+    values = ", ".join(
+        f"CASE WHEN c{i} IS NULL THEN NULL ELSE hex(c{i}) END" if i in blobs else f"c{i}" for i in range(width)
+    )
+    return f"WITH aggregated({names}) AS ({text}) SELECT json_group_array(json_array({values})) FROM aggregated"
 
 
 @lru_cache(maxsize=1024)

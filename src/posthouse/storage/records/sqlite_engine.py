@@ -75,11 +75,12 @@ class Setup:
 class Engine:
     """One connection, used only by the thread that made it."""
 
-    __slots__ = ("_broken", "_connection", "_durable", "_setup", "_widths", "_writer", "tx")
+    __slots__ = ("_blobs", "_broken", "_connection", "_durable", "_setup", "_widths", "_writer", "tx")
 
     def __init__(self, setup: Setup, *, writer: bool) -> None:
         """:raises StorageUnavailable: the file cannot be opened or is no database."""
         self._widths: dict[str, int] = {}  # text → columns when aggregated, 0 when it cannot be
+        self._blobs: dict[str, tuple[int, ...]] = {}  # text → those of them that gave bytes
         self._setup = setup
         self._writer = writer
         self.tx = SqliteTx(self)
@@ -166,29 +167,46 @@ class Engine:
         return self._connection.total_changes - before
 
     def _fetch(self, text: str, params: Sequence[Any], *, aggregate: bool) -> list[Row]:
-        width = self._widths.get(text) if aggregate else 0
-        if width:
-            rows = self._fetch_aggregated(text, width, params)
+        if aggregate and self._widths.get(text):
+            rows = self._fetch_aggregated(text, params)
             if rows is not None:
                 return rows
         cursor = self._connection.execute(text, params)
         rows = cursor.fetchall()
-        if width is None and len(rows) >= _AGGREGATE_FROM:
-            self._widths[text] = len(cursor.description)
+        if aggregate and text not in self._widths and len(rows) >= _AGGREGATE_FROM:
+            width = len(cursor.description)
+            known = self._blobs.get(text, ())
+            blobs = (i for i in range(width) if i in known or any(type(row[i]) is bytes for row in rows))
+            self._blobs[text] = tuple(blobs)
+            self._widths[text] = width
         return rows
 
-    def _fetch_aggregated(self, text: str, width: int, params: Sequence[Any]) -> list[Row] | None:
-        """None when the rows hold what JSON does not: bytes, or floats to the last bit."""
+    def _fetch_aggregated(self, text: str, params: Sequence[Any]) -> list[Row] | None:
+        """None when the rows hold what JSON does not: floats to the last bit, or bytes where
+        there were none so far (then the plain rows tell)."""
+        blobs = self._blobs[text]
         try:
-            (answer,) = self._connection.execute(sqltext.aggregated(text, width), params).fetchone()
-            return _rows_from_json(answer)  # type: ignore[return-value]
+            (answer,) = self._connection.execute(sqltext.aggregated(text, self._widths[text], blobs), params).fetchone()
+            rows: list[Row] = _rows_from_json(answer)  # type: ignore[assignment]
+            return [_with_bytes(row, blobs) for row in rows] if blobs else rows
         except msgspec.ValidationError:
-            pass
+            self._widths[text] = 0
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode != sqlite3.SQLITE_ERROR:
                 raise
-        self._widths[text] = 0
+            if "BLOB" in str(error):
+                del self._widths[text]
+            else:
+                self._widths[text] = 0
         return None
+
+
+def _with_bytes(row: Row, blobs: tuple[int, ...]) -> Row:
+    values = list(row)
+    for i in blobs:
+        if values[i] is not None:
+            values[i] = bytes.fromhex(values[i])
+    return tuple(values)
 
 
 class SqliteTx:

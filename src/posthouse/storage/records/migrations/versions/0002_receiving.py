@@ -99,6 +99,8 @@ def _directory() -> None:
     )
     op.create_index("alias_tenant", "alias", ["tenant_id", "address"])
     op.create_index("alias_domain", "alias", ["domain", "address"])
+    # Numbers given out and never again: mail may still be on its way to an account that is gone.
+    _table("counter", ("name",), _required("name"), _required("value", Int))
 
 
 def _contents() -> None:
@@ -172,6 +174,15 @@ def _arrivals() -> None:
         _optional("evidence"),
     )
     op.create_index("refusal_tenant", "refusal", ["tenant_id", "id"])
+    # Messages on their way from the receiving to the sending flow; each holds its content.
+    _table(
+        "relayed",
+        ("id",),
+        _required("id"),  # of the message that it becomes
+        _required("content"),
+        _required("handover"),  # JSON, events.handover.Handover
+        _required("created_at", Int),
+    )
     _table(
         "greylist",
         ("key",),
@@ -294,6 +305,11 @@ def _threads() -> None:
         _required("mailbox", Int),
         _required("total", Int),
         _required("unread", Int),
+        _required("latest_at", Int),  # of its emails in this mailbox: a list of threads is sorted by it
+        _required("latest_email", Int),
+    )
+    op.create_index(
+        "thread_mailbox_page", "thread_mailbox", ["account", "mailbox", "latest_at", "latest_email", "thread"]
     )
     _table(
         "thread_key",

@@ -1,0 +1,31 @@
+"""How a message is judged.
+
+1. `gather` looks at it once, without I/O, and writes down what rules may ask about: who is
+   proved to have sent it (`facts`), where its links lead (`links`), names that pretend to be
+   others (`names`), tricks of HTML (`markup`), what it carries (`files`), what fraud always
+   says (`wording`).
+2. For a whole batch at once DNS lists of domains (`lists`), scanners (`scanner`) and the
+   accounts' correspondents are asked.
+3. `weigh` takes the table of `rules` over the facts: points and sentences, the same for all
+   recipients; the table of `personal` adds what each of them allows, blocks and knows.
+
+Nothing here refuses or moves mail. The store stage reads `Verdict.junk` and `Verdict.virus`.
+"""
+
+from posthouse.inbound.filter.judge import Correspondents, Filter
+from posthouse.inbound.filter.lists import DomainList, DomainLists
+from posthouse.inbound.filter.scanner import ClamdScanner, Finding, HttpScanner, Scanner
+from posthouse.inbound.filter.weigh import Classifier, Judged
+
+__all__ = [
+    "ClamdScanner",
+    "Classifier",
+    "Correspondents",
+    "DomainList",
+    "DomainLists",
+    "Filter",
+    "Finding",
+    "HttpScanner",
+    "Judged",
+    "Scanner",
+]
