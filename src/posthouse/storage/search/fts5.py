@@ -110,13 +110,10 @@ class Fts5Search(TableSearch):
             raise unavailable(error.detail) from error
         return cls(path, records, read_only=read_only)
 
-    async def remove(self, account: str, emails: Sequence[str]) -> None:
-        async def work(tx: Tx) -> None:
-            row = await tx.row("SELECT no FROM search_account WHERE account = $1", account)
-            if row is not None:
-                await tx.run_each(_REMOVE, [(email, row[0]) for email in dict.fromkeys(emails)])
-
-        await self._write(work)
+    async def _remove(self, tx: Tx, account: str, emails: Sequence[str]) -> None:
+        row = await tx.row("SELECT no FROM search_account WHERE account = $1", account)
+        if row is not None:
+            await tx.run_each(_REMOVE, [(email, row[0]) for email in emails])
 
     async def clear(self) -> None:
         async with self._clearing:

@@ -58,10 +58,8 @@ class PostgresSearch(TableSearch):
             )
         )
 
-    async def remove(self, account: str, emails: Sequence[str]) -> None:
-        known = [email for email in dict.fromkeys(emails) if "\0" not in email]
-        if known and "\0" not in account:
-            await self._write(lambda tx: tx.run(_REMOVE, account, known))
+    async def _remove(self, tx: Tx, account: str, emails: Sequence[str]) -> None:
+        await tx.run(_REMOVE, account, emails)
 
     async def clear(self) -> None:
         async def work(tx: Tx) -> None:

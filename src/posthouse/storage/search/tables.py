@@ -83,10 +83,15 @@ class TableSearch:
             added += await self._write(lambda tx, prepared=prepared: self._index(tx, prepared))
         return added
 
+    async def remove(self, account: str, emails: Sequence[str]) -> None:
+        known = [email for email in dict.fromkeys(emails) if email.isprintable()]
+        if known and account.isprintable():
+            await self._write(lambda tx: self._remove(tx, account, known))
+
     async def query(self, account: str, query: Query, *, limit: int = 50, before: str | None = None) -> Page:
         start = parse_position(before) if before is not None else None
         root = query.root
-        if root is None or "\0" in account:
+        if root is None or not account.isprintable():
             return Page((), total=0)
         most = max(1, min(limit, LIMIT_AT_MOST))
         try:
@@ -108,6 +113,9 @@ class TableSearch:
         raise NotImplementedError
 
     async def _insert(self, tx: Tx, placed: Sequence[Placed]) -> None:
+        raise NotImplementedError
+
+    async def _remove(self, tx: Tx, account: str, emails: Sequence[str]) -> None:
         raise NotImplementedError
 
     def _fetcher(self, tx: Tx, account_no: int, holds: int, root: Node, before: Hit) -> Fetch:
