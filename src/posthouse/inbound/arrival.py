@@ -23,7 +23,7 @@ from posthouse.smtp.command import Hello, Mail
 from posthouse.smtp.peer import Peer, Tls
 from posthouse.smtp.reply import Reply
 
-ACCEPTED = Counter("posthouse_accepted_total", "Messages acknowledged.", ["listener"])
+ACCEPTED = Counter("posthouse_received_total", "Messages acknowledged.", ["listener"])
 
 _encode = msgspec.json.Encoder().encode
 _RECEIVED = re.compile(rb"^received[ \t]*:", re.IGNORECASE | re.MULTILINE)

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from posthouse.storage.search import blocks
 from posthouse.storage.search.blocks import Block, Hit, Newest, extend, newest, ranges
 from posthouse.storage.search.fts5 import expression
-from posthouse.storage.search.postgres import vector
-from posthouse.storage.search.query import parse
+from posthouse.storage.search.postgres import exact, loose, text
+from posthouse.storage.search.query import Term, parse
 from posthouse.storage.search.tokens import Tokens
 
 
@@ -120,16 +120,37 @@ def test_what_fts5_is_asked() -> None:
         assert root is not None
         return expression(root, "@7")
 
-    assert asked("word") == '"@7" AND ("word")'
-    assert asked('"two wor"* -body:x') == '"@7" AND ((("two wor" *)) NOT (({body} : "x")))'
-    assert asked("-a") == '"@7" AND ("@7" NOT ("a"))'
-    assert asked("from:a@b.org OR to:c") == '"@7" AND (("<a@b.org") OR (">c"))'
+    assert asked("word") == '("word") AND "@7"'
+    assert asked('"two wor"* -body:x') == '((("two wor" *)) NOT (({body} : "x"))) AND "@7"'
+    assert asked("-a") == '("@7" NOT ("a")) AND "@7"'
+    assert asked("from:a@b.org OR to:c") == '(("<a@b.org") OR (">c")) AND "@7"'
+    assert expression(Term(("a",)), "@7", scoped=False) == '("a")'
 
 
-def test_a_vector_is_within_what_postgresql_takes() -> None:
-    text = vector(Tokens(["a", "b", "a"], ["x", "=", "a"]), ["@1", "@1/0"])
-    assert text == "'@1' '@1/0' 'x':1A 'a':3A,5,7 'b':6"
-    long = vector(Tokens([f"w{n:038d}" for n in range(50_000)], []), [])
-    assert len(long.encode()) < 1_048_576
-    assert "'w':2,3," in vector(Tokens(["w"] * 1000, []), [])
-    assert vector(Tokens(["w"] * 1000, []), []).count(",") == 254
+def test_what_postgresql_is_asked() -> None:
+    def asked(typed: str) -> tuple[str | None, str, list[str]]:
+        root = parse(typed).root
+        assert root is not None
+        return loose(root), *exact(root)
+
+    assert asked("a -from:b@c.org") == (
+        "('a') & !(('<b@c.org'))".join("()"),
+        "(strpos(words, $5) > 0 AND NOT (strpos(words, $6) > 0))",
+        [" a ", " <b@c.org "],
+    )
+    assert asked('-"a b" -body:c')[0] is None
+    assert asked('x OR -"a b"')[0] is None
+    assert asked('"a bc" body:c')[:2] == (
+        "(('a' & 'bc') & ('c'))",
+        "(strpos(words, $5) > 0 AND strpos(split_part(words, '|', 2), $6) > 0)",
+    )
+    assert asked('"a bc"*') == ("('a' & 'bc':*)", "strpos(words, $5) > 0", [" a bc"])
+
+
+def test_a_text_is_within_what_postgresql_takes() -> None:
+    assert text(Tokens(["a", "b", "a"], ["x", "="]), 1, 0) == "@1 @1/0 x = | a b a ="
+    assert text(Tokens([], []), 1, 0) == "@1 @1/0 | ="
+    long = text(Tokens([f"w{n:038d}" for n in range(50_000)], []), 1, 0)
+    assert sum(len(word) + 8 for word in set(long.split(" "))) < 1_048_576
+    assert long.endswith(" =")
+    assert len(text(Tokens(["w"] * 50_000, []), 1, 0)) > 100_000

@@ -40,9 +40,10 @@ def unfolded(value: bytes, most: int = _MAX_RAW) -> str:
 def clean(text: str, most: int = MAX_TEXT) -> str:
     """NFC, without control characters, without blanks around, at most `most` characters."""
     text = text[:most]  # normalising a long run of combining marks takes the square of its length
-    if text.isascii() and text.isprintable():
+    if not text.isprintable():
+        text = _UNWANTED.sub("", _SPACES.sub(" ", text))
+    if text.isascii():
         return text.strip()
-    text = _UNWANTED.sub("", _SPACES.sub(" ", text))
     return unicodedata.normalize("NFC", text)[:most].strip()
 
 
@@ -88,8 +89,8 @@ def decoded(text: str) -> str:
 
 def are_sound(text: str) -> bool:
     """Whether each encoded word in unfolded `text` is whole and in a known charset."""
-    known = all(charsets.codec(word[1]) is not None for word in _SOUND.finditer(text))
-    return known and _START.search(_SOUND.sub("", text)) is None
+    words = _SOUND.findall(text)
+    return len(words) == len(_START.findall(text)) and all(charsets.codec(word) is not None for word in words)
 
 
 def _joined(run: list[tuple[str, str]], charset: str) -> str:

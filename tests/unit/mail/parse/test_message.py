@@ -469,3 +469,22 @@ def test_a_map_reads_as_bytes_do() -> None:
     with mmap.mmap(-1, len(message)) as mapped:
         mapped[:] = message
         assert parse(mapped) == parse(message)
+
+
+@pytest.mark.parametrize("newline", [b"\r\n", b"\n"])
+@pytest.mark.parametrize("size", [*range(65_520, 65_544), 200_000])
+def test_a_long_header_ends_where_it_ends(newline: bytes, size: int) -> None:
+    head = b"A: " + b"x" * (size - 3 - 2 * len(newline)) + newline
+    message = head + newline + b"body" + newline * 2 + b"more"
+    parsed = parse(message)
+    assert parsed.header_length == len(head) + len(newline)
+    assert content(message, parsed.structure) == b"body" + newline * 2 + b"more"
+
+
+@pytest.mark.parametrize("characters", ["ä", "я", "日", "😀"])
+def test_a_preview_is_full_in_any_script(characters: str) -> None:
+    from posthouse.mail.transfer import encode_text
+
+    encoding, encoded = encode_text(characters * 2000)
+    head = lines("Content-Type: text/plain; charset=utf-8", f"Content-Transfer-Encoding: {encoding}", "")
+    assert parse(head + encoded).preview == characters * 256

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from thread_mails import ANN, BOB, EVE, OWNER, candidate, keys, parsed, placed
 
-from posthouse.mail.parsed import Part
+from posthouse.mail.parsed import Addr, Part
 from posthouse.mail.threads import Batch, Candidate, place
 from posthouse.mail.threads.place import MAX_CANDIDATES, choose
 
@@ -195,3 +195,13 @@ def test_a_batch_sees_its_own_emails_and_merges() -> None:
     assert threads == ["thr_0", "thr_1", "thr_0"]
     last = batch.place("eml_9", keys(parsed(RE, id="d", answers="c")))
     assert last.thread == "thr_0"
+
+
+def test_an_archive_that_spoils_addresses_still_tells_people_apart() -> None:
+    def spoilt(name: str) -> Addr:
+        return Addr(f"{name} at example.com", "")
+
+    first = candidate(parsed(id="a", by=spoilt("ann"), to=()))
+    assert placed(parsed(RE, id="b", by=spoilt("bob"), to=(), day=3), first).thread == "thr_1"
+    assert placed(parsed(RE, id="b", by=spoilt("bob"), to=(spoilt("ann"),), day=3), first).thread == "thr_1"
+    assert placed(parsed(RE, id="b", by=spoilt("bob"), to=(spoilt("eve"),), day=3), first).thread is None
