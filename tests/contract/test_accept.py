@@ -244,6 +244,18 @@ async def test_when_the_directory_cannot_be_read_the_peer_comes_back(post: Post)
     assert codes((await post.send("ann@acme.test"))[0]) == [None]
 
 
+async def test_when_the_blob_store_is_full_the_peer_comes_back(post: Post) -> None:
+    class Full:
+        async def put(self, message: bytes) -> Any:
+            raise StorageUnavailable(detail="No space left on device")
+
+    post.open(contents=Full())
+    session = post.session()
+    assert codes((await post.send("ann@acme.test", session=session))[1]) == ["451 4.3.0"]
+    assert codes((await post.send("ann@acme.test", session=session))[1]) == ["451 4.3.0"]
+    assert set((await post.counts()).values()) == {0}
+
+
 async def test_one_message_that_cannot_be_written_does_not_harm_the_others(post: Post) -> None:
     put = post.queue.put
 
