@@ -15,7 +15,7 @@ from posthouse.config import Settings
 from posthouse.directory.resolve import Resolver as Recipients
 from posthouse.directory.service import Directory
 from posthouse.inbound.accept import Accept
-from posthouse.inbound.filter import ClamdScanner, DomainList, DomainLists, Filter
+from posthouse.inbound.filter import ClamdScanner, DomainList, DomainLists, Filter, HttpScanner, Scanner
 from posthouse.inbound.index import Index, Indexing
 from posthouse.inbound.lists import DnsList
 from posthouse.inbound.model import INDEX, STORE
@@ -72,7 +72,7 @@ async def receiving(settings: Settings, ground: Ground, stack: AsyncExitStack) -
     )
     mail = await _mail(settings, ground, stack)
     index = _index(settings, ground, mail)
-    store = _store(settings, ground, mail, resolver, wake_index=lambda: index.wake(Lane.TRANSACTIONAL))
+    store = _store(settings, ground, mail, resolver, stack, wake_index=lambda: index.wake(Lane.TRANSACTIONAL))
     accept = Accept(
         records=ground.records,
         contents=ground.contents,
@@ -134,7 +134,13 @@ def _worker(
 
 
 def _store(
-    settings: Settings, ground: Ground, mail: Mail, resolver: Resolver, *, wake_index: Callable[[], None]
+    settings: Settings,
+    ground: Ground,
+    mail: Mail,
+    resolver: Resolver,
+    stack: AsyncExitStack,
+    *,
+    wake_index: Callable[[], None],
 ) -> Worker:
     async def run(jobs: Sequence[Job]) -> None:
         await stage(jobs)
@@ -144,7 +150,7 @@ def _store(
         ground.records,
         ground.contents,
         ground.queue,
-        _filter(settings, ground.records, resolver),
+        _filter(settings, ground.records, resolver, stack),
         clock=ground.clock,
         current=worker.current,
         release=worker.release,
@@ -174,14 +180,20 @@ def _index(settings: Settings, ground: Ground, mail: Mail) -> Worker:
     return worker
 
 
-def _filter(settings: Settings, records: Records, resolver: Resolver) -> Filter:
+def _filter(settings: Settings, records: Records, resolver: Resolver, stack: AsyncExitStack) -> Filter:
     given = settings.receive
     asked = [
         DomainList(one.zone, one.weight, tuple(ipaddress.IPv4Network(answer) for answer in one.answers))
         for one in settings.lists
         if one.kind == "domain"
     ]
-    scanners = [ClamdScanner(Clamd(given.clamd), required=given.clamd_required)] if given.clamd else []
+    scanners: list[Scanner] = []
+    if given.clamd:
+        scanners.append(ClamdScanner(Clamd(given.clamd), required=given.clamd_required))
+    if given.scanner:
+        asked_by_http = HttpScanner(given.scanner, required=given.scanner_required)
+        stack.push_async_callback(asked_by_http.close)
+        scanners.append(asked_by_http)
     return Filter(
         text,
         _correspondents(records),
