@@ -373,6 +373,15 @@ async def test_evidence_of_a_peer_in_order_and_of_one_that_is_not(post: Post) ->
         assert (await post.evidence(queued(replies))).flaws == (flaw,)
 
 
+async def test_who_speaks_before_the_greeting_is_remembered(post: Post) -> None:
+    post.names.records = known()
+    session = post.session()
+    session.early()
+    for n in range(2):
+        _, replies = await post.send("ann@acme.test", session=session, message=MESSAGE + b"%d" % n)
+        assert (await post.evidence(queued(replies))).flaws == ("early_talker",)
+
+
 async def test_dns_that_does_not_answer_is_no_evidence_and_holds_nothing_up(post: Post) -> None:
     post.names.records = {key: DnsUnavailable() for key in known()}  # type: ignore[dict-item]
     evidence = await post.evidence(queued((await post.send("ann@acme.test"))[1]))
