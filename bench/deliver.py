@@ -171,7 +171,11 @@ class House:
             jobs = [Job(STORE, Lane.TRANSACTIONAL, "ten_1", now(), name) for name in names]
 
             async def work(
-                tx: Tx, contents: object = contents, logged: object = logged, people: object = people, jobs: object = jobs
+                tx: Tx,
+                contents: object = contents,
+                logged: object = logged,
+                people: object = people,
+                jobs: object = jobs,
             ) -> None:
                 await self.contents.keep(tx, [(one, 1) for one in contents])  # type: ignore[attr-defined]
                 await tx.run_each(_INBOUND, logged)  # type: ignore[arg-type]

@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 BLOCK = 1024
-FEW = 2000
+FEW = 1000
 """Matches that are simply all fetched and sorted."""
-_SPARSE = 10 * FEW
+_SPARSE = 2 * FEW
 """With more matches expected in all, it is not tried whether there are few."""
 _BLOCKS_AT_ONCE = 64
 
