@@ -31,6 +31,12 @@ _SESSION: Final = {
     "helo_ip": "it greeted with a bare IP address",
     "helo_unresolvable": "the name that it greeted with does not exist",
     "early_talker": "it spoke before it was its turn",
+    "helo_ours": "it greeted with our own name",
+    "helo_unqualified": "it greeted with no full host name",
+    "rdns_none": "its address has no name in DNS",
+    "rdns_unconfirmed": "the name of its address does not lead back to it",
+    "sender_null_mx": "the sender's domain takes no mail",
+    "sender_unresolvable": "the sender's domain does not exist",
 }
 
 
@@ -180,14 +186,9 @@ def _spf(spf: Spf) -> str:
 def _dkim(signature: Dkim) -> str:
     name = f"the signature of {_clean(signature.domain)} ({_clean(signature.selector)})"
     if signature.result == "pass":
-        limits = [
-            f"only the first {signature.covered} octets of the body are covered"
-            if signature.covered is not None
-            else "",
-            "its key is for tests" if signature.testing else "",
-        ]
-        more = "; ".join(one for one in limits if one)
-        return f"DKIM (pass): {name} is valid{f', but {more}' if more else ''}."
+        covered = signature.covered
+        limit = f", but only the first {covered} octets of the body are covered" if covered is not None else ""
+        return f"DKIM (pass): {name} is valid{limit}{', and its key is for tests' if signature.testing else ''}."
     return f"DKIM ({_clean(signature.result)}): {name} is not accepted.{_because(signature.reason)}"
 
 
@@ -239,7 +240,7 @@ def _delivery(one: Delivery, received_at: int, now: int) -> Iterator[tuple[int, 
     at = received_at if one.done_at is None else one.done_at
     outcome = _read(one.outcome, Outcome) if one.outcome else None
     if outcome is None:
-        yield at, f"{one.state.capitalize()}: {_clean(one.outcome or 'without details')}."
+        yield at, f"{_clean(one.state).capitalize()}: {_clean(one.outcome or 'without details')}."
         return
     yield at, _ended(one, via, outcome)
     for reason in outcome.reasons[:_MOST_REASONS]:
@@ -293,7 +294,7 @@ def _summary(deliveries: Sequence[Delivery]) -> str:
         return f"Accepted for {_clean(one.address)}: it waits to be stored."
     outcome = _read(one.outcome, Outcome) if one.outcome else None
     where = f" in {', '.join(_clean(name) for name in outcome.mailboxes[:5])}" if outcome and outcome.mailboxes else ""
-    return f"{one.state.capitalize()}{where}: {_clean(one.account or one.address)}."
+    return f"{_clean(one.state).capitalize()}{where}: {_clean(one.account or one.address)}."
 
 
 def _read(text: str | None, kind: type[T]) -> T | None:

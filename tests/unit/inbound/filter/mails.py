@@ -101,7 +101,7 @@ class Mail:
             host=self.host,
             auth=self.auth,
             listener=self.listener,
-            flaws=self.flaws,
+            flaws=(*self.flaws, "rdns_none") if self.host is None and self.listener == "mx" else self.flaws,
             listings=self.listings,
             junk=self.junk,
             dmarc_override=self.override,
