@@ -22,7 +22,7 @@ from types import ModuleType
 from rich.console import Console
 from rich.table import Table
 
-from bench import lanes, material, memory, postfix, send, submit
+from bench import lanes, material, memory, parse, postfix, search, send, submit, threads
 from bench.postgres import cluster
 from bench.report import Report, said, show, shown, verdict
 
@@ -32,6 +32,9 @@ BENCHMARKS: dict[str, ModuleType] = {
     "lanes": lanes,
     "memory": memory,
     "postfix": postfix,
+    "search": search,
+    "parse": parse,
+    "threads": threads,
 }
 _QUICK: dict[str, list[str]] = {
     "send": ["--messages", "10000"],
@@ -39,8 +42,11 @@ _QUICK: dict[str, list[str]] = {
     "lanes": ["--bulk", "30000", "--seconds", "5"],
     "memory": ["--queued", "100000", "--few", "10000", "--sent", "10000"],
     "postfix": ["--messages", "2000"],
+    "search": ["--messages", "30000"],
+    "parse": ["--rounds", "3"],
+    "threads": ["--accounts", "4"],
 }
-_WITH_POSTGRESQL = ("send", "submit")
+_WITH_POSTGRESQL = ("send", "submit", "search")
 _FIRST = ("ratio", "times_faster")
 """Parts of the names of ratios: they say the same on every machine, so they come first."""
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"

@@ -20,7 +20,9 @@ from pathlib import Path
 
 from bench import material
 from bench.client import percentile
+from bench.postgres import database
 from bench.report import Report, main
+from posthouse.storage.records.migrations.run import migrate
 from posthouse.storage.search.base import Doc, Search
 from posthouse.storage.search.factory import open_search
 from posthouse.storage.search.query import parse
@@ -190,15 +192,32 @@ def measure(arguments: argparse.Namespace) -> Report:
     """Full-text search: rate, size and time."""
     figures: dict[str, float] = {}
     for accounts in arguments.accounts:
-        directory = Path(tempfile.mkdtemp(prefix="posthouse-search-", dir=material.DISK))
-        try:
-            got = asyncio.run(run(f"sqlite:///{directory}/search.db", arguments.messages, accounts, arguments.queries))
-        finally:
-            shutil.rmtree(directory, ignore_errors=True)
-        end = "" if accounts == 1 else f"_{accounts}_accounts"
-        figures |= {f"{name}{end}": value for name, value in got.items()}
-    bars = {name: bar for name in figures for key, bar in _BARS.items() if name == key or name.startswith(f"{key}_1")}
+        got = _on_sqlite(arguments.messages, accounts, arguments.queries)
+        figures |= {f"{name}{_end(accounts)}": value for name, value in got.items()}
+    bars = {f"{name}{_end(accounts)}": bar for name, bar in _BARS.items() for accounts in arguments.accounts}
+    if arguments.postgresql is not None:
+        for accounts in arguments.accounts:
+            got = _on_postgresql(arguments.postgresql, arguments.messages // 5, accounts, arguments.queries)
+            figures |= {f"{name}_postgresql{_end(accounts)}": value for name, value in got.items()}
     return Report("search", figures, bars)
+
+
+def _end(accounts: int) -> str:
+    return "" if accounts == 1 else f"_{accounts}_accounts"
+
+
+def _on_sqlite(messages: int, accounts: int, queries: int) -> dict[str, float]:
+    directory = Path(tempfile.mkdtemp(prefix="posthouse-search-", dir=material.DISK))
+    try:
+        return asyncio.run(run(f"sqlite:///{directory}/search.db", messages, accounts, queries))
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _on_postgresql(address: str, messages: int, accounts: int, queries: int) -> dict[str, float]:
+    with database(address) as url:
+        asyncio.run(migrate(url))
+        return asyncio.run(run(url, messages, accounts, queries))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Writes docs/reference from the code: settings, errors, events, metrics, the API, the command line.
+"""Writes docs/reference from the code: settings, errors, events, metrics, filter, API, command line.
 
 python scripts/reference.py            writes the pages
 python scripts/reference.py --check    exit code 1 and the names of pages that differ
@@ -254,6 +254,33 @@ def _literal(node: ast.expr) -> Any:
         return None
 
 
+# The filter
+
+
+def filter_page() -> str:
+    rules = import_module("posthouse.inbound.filter.rules").RULES
+    own = import_module("posthouse.inbound.filter.personal").PERSONAL
+    weighed = import_module("posthouse.inbound.filter.weigh").WEIGHED
+    titles = ("Code", "Score", "Meaning")
+
+    def rows(table_of: Any) -> list[tuple[str, ...]]:
+        return [
+            (code(rule.code), f"{rule.score:+g}", rule.text.replace("{}", "…").replace("<", "&lt;"))
+            for rule in table_of
+        ]
+
+    return (
+        "# The filter's rules\n\nA message's score is the sum of its reasons. At `receive.junk_score` or more it is\n"
+        "junk. `posthouse explain` shows each reason with its code, its score and its sentence; … stands for what was\n"
+        "found. What the filter is and is not: [0040](../decisions/0040-spam-verdict.md).\n\n## Of the message\n\n"
+        + table(titles, rows(rules))
+        + "\n## Of each recipient\n\n"
+        + table(titles, rows(own))
+        + "\n## Without a fixed score\n\n"
+        + table(titles, [(code(name), score, text) for name, (text, score) in weighed.items()])
+    )
+
+
 # The command line
 
 
@@ -310,6 +337,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "errors.md": errors_page,
     "events.md": events_page,
     "metrics.md": metrics_page,
+    "filter.md": filter_page,
     "cli.md": cli_page,
     "api.md": api_page,
 }

@@ -119,6 +119,9 @@ async def test_removed_is_gone_and_may_come_again(search: Search) -> None:
     await search.index([doc(n, "word") for n in range(5)])
     await search.remove("acc_a", ["eml_00000003", "eml_00000001", "unknown", "eml_00000003"])
     await search.remove("acc_none", ["eml_00000001"])
+    await search.remove("acc_a\0", ["eml_00000002"])
+    await search.remove("acc_a", ["\ud800", "\0"])
+    assert await found(search, "word", "acc_a\ud800") == []
     assert await found(search, "word") == [4, 2, 0]
     assert (await search.size()).emails == 3
     assert await search.index([doc(3, "another")]) == 1
@@ -157,7 +160,7 @@ async def test_nothing_to_search_for_finds_nothing(search: Search) -> None:
     assert await search.query("acc_a", parse("!!! -")) == Page((), None, 0)
 
 
-@pytest.mark.parametrize("before", ["", "x", "1", "1.", ".a", "1e5.a", "9" * 30 + ".a", "١.a", "1.a\0"])
+@pytest.mark.parametrize("before", ["", "x", "1", "1.", ".a", "1e5.a", "9" * 30 + ".a", "١.a", "1.a\0", "1.\ud800"])
 async def test_a_position_of_somebody_else_is_refused(search: Search, before: str) -> None:
     with pytest.raises(errors.Invalid) as raised:
         await search.query("acc_a", parse("word"), before=before)
@@ -171,11 +174,32 @@ STRANGE = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("text", STRANGE, ids=range(len(STRANGE)))
-async def test_strange_text_is_harmless(search: Search, text: str) -> None:
-    await search.index([doc(1, "word"), doc(2, text, subject=text, from_=(text,), attachments=(text,))])
-    for asked in (text, f'"{text}"', f"from:{text}", f"-{text}", f"{text}*"):
-        assert set(await found(search, asked)) <= {1, 2}
+async def test_strange_text_is_harmless(search: Search) -> None:
+    await search.index([doc(1, "word", f"acc_{n}") for n in range(len(STRANGE))])
+    await search.index(
+        [doc(2, text, f"acc_{n}", subject=text, from_=(text,), attachments=(text,)) for n, text in enumerate(STRANGE)]
+    )
+    for n, text in enumerate(STRANGE):
+        for asked in (text, f'"{text}"', f"from:{text}", f"-{text}", f"{text}*"):
+            assert set(await found(search, asked, f"acc_{n}")) <= {1, 2}, text
+        assert await found(search, "word", f"acc_{n}") == [1]
+
+
+@pytest.mark.parametrize(
+    ("account", "email"), [("acc_a", ""), ("acc_a", "x" * 200), ("a\0", "e"), ("a", "e\n"), ("\ud800", "e")]
+)
+async def test_what_is_no_id_is_our_mistake(search: Search, account: str, email: str) -> None:
+    with pytest.raises(ValueError, match="not an id"):
+        await search.index([Doc(account, email, T0)])
+
+
+async def test_a_query_ends_in_time(search: Search, monkeypatch: pytest.MonkeyPatch) -> None:
+    await search.index([doc(1, "word")])
+    monkeypatch.setattr("posthouse.storage.search.tables.SECONDS_AT_MOST", 0.0)
+    with pytest.raises(errors.StorageUnavailable) as raised:
+        await search.query("acc_a", parse("word"))
+    assert raised.value.code == "search_unavailable"
+    monkeypatch.undo()
     assert await found(search, "word") == [1]
 
 

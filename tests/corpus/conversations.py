@@ -223,8 +223,7 @@ def account(seed: int, conversations: int = 240) -> list[Sample]:
 def _personal(writer: Writer, at: int) -> Iterator[Sample]:
     circle = [OWNER, *writer.rng.sample(writer.people, writer.rng.choice([1, 1, 1, 2, 3, 5]))]
     mails = list(writer.talk(at, circle))
-    for mail in mails:
-        yield mail
+    yield from mails
     if writer.rng.random() < 0.05:  # came twice, by a list and directly
         yield struct_like(mails[0], precedence="list", list_id="choir.example.org")
 
@@ -260,7 +259,7 @@ def _forwarded(writer: Writer, at: int) -> Iterator[Sample]:
     yield from mails
     source = mails[-1]
     assert source.parsed.date is not None and source.parsed.message_id is not None
-    reply, forward, _ = rng.choice(_LANGUAGES)
+    _, forward, _ = rng.choice(_LANGUAGES)
     plain = mails[0].parsed.subject
     others = [circle[1], OWNER, *rng.sample(writer.people, 1)]
     mail = writer._mail(

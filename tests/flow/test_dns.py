@@ -16,6 +16,8 @@ from dns_server import DnsServer
 ZONES = {
     "example.com": {"MX": ["20 b.example.com.", "10 A.example.com."], "TXT": ['"v=spf1 " "-all"', '"\\255"']},
     "a.example.com": {"A": ["192.0.2.1", "192.0.2.2"], "AAAA": ["2001:db8::1"]},
+    "1.2.0.192.in-addr.arpa": {"PTR": ["A.example.com.", "b.example.com."]},
+    f"1.{'0.' * 23}8.b.d.0.1.0.0.2.ip6.arpa": {"PTR": ["a.example.com."]},
     "b.example.com": {"A": ["192.0.2.3"]},
     "alias.example": {"CNAME": ["a.example.com."]},
     "null.example": {"MX": ["0 ."]},
@@ -53,6 +55,25 @@ async def test_mx_by_preference(server: DnsServer) -> None:
 
 async def test_null_mx_is_an_empty_host(server: DnsServer) -> None:
     assert (await resolver(server).mx("null.example")).records == (Mx(0, ""),)
+
+
+async def test_one_family_at_a_time(server: DnsServer) -> None:
+    dns = resolver(server)
+    assert sorted((await dns.a("alias.example")).records) == ["192.0.2.1", "192.0.2.2"]
+    assert (await dns.aaaa("a.example.com")).records == ("2001:db8::1",)
+    nothing = await dns.aaaa("b.example.com")
+    assert (nothing.records, nothing.nxdomain) == ((), False)
+    assert (await dns.a("none.example")).nxdomain
+    with pytest.raises(DnsUnavailable):
+        await dns.a("broken.example")
+
+
+async def test_names_of_addresses(server: DnsServer) -> None:
+    dns = resolver(server)
+    assert sorted((await dns.ptr("192.0.2.1")).records) == ["a.example.com", "b.example.com"]
+    assert (await dns.ptr("2001:db8::1")).records == ("a.example.com",)
+    assert (await dns.ptr("192.0.2.9")).nxdomain
+    assert (await dns.ptr("no address")).nxdomain
 
 
 async def test_addresses_of_both_families(server: DnsServer) -> None:

@@ -12,11 +12,16 @@ from posthouse.accounts.model import Caller
 from posthouse.accounts.service import Accounts
 from posthouse.accounts.streams import Streams
 from posthouse.clock import Clock
+from posthouse.directory.service import Directory
 from posthouse.domains.service import Domains
+from posthouse.events.story import Explanation
+from posthouse.inbound.index import Indexing
+from posthouse.mailbox.check import Check as Checker
+from posthouse.mailbox.reading import Reading
+from posthouse.mailbox.service import Mailboxes
 from posthouse.outbound.model import (
     Answer,
     EventView,
-    Explanation,
     FanOutDraft,
     Filter,
     Idempotency,
@@ -25,8 +30,11 @@ from posthouse.outbound.model import (
     MessageView,
     Page,
 )
+from posthouse.storage.bus.base import Bus
+from posthouse.storage.contents import Contents
 from posthouse.storage.queue.base import Queue
 from posthouse.storage.records.base import Records
+from posthouse.storage.search.base import Search
 from posthouse.suppression.service import Suppressions
 from posthouse.templates.service import Templates
 
@@ -59,6 +67,20 @@ class Messages(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Mail:
+    """The receiving side."""
+
+    directory: Directory
+    mailboxes: Mailboxes
+    reading: Reading
+    check: Checker
+    search: Search
+    bus: Bus
+    contents: Contents
+    indexing: Indexing
+
+
+@dataclass(frozen=True, slots=True)
 class Services:
     accounts: Accounts
     streams: Streams
@@ -66,6 +88,7 @@ class Services:
     templates: Templates
     domains: Domains
     suppressions: Suppressions
+    mail: Mail
     records: Records
     queue: Queue
     checks: Mapping[str, Check] = field(default_factory=dict[str, Check])

@@ -13,18 +13,22 @@ from posthouse.accounts.service import Accounts
 from posthouse.accounts.streams import Streams
 from posthouse.api.ports import Services
 from posthouse.app import values
+from posthouse.app.receiving import Ground, Receiving, receiving
 from posthouse.config import Settings
+from posthouse.config.schema import Role
 from posthouse.domains.records import Sender
 from posthouse.domains.service import Domains
 from posthouse.egress.destinations import Destinations
 from posthouse.egress.opening import Opener
 from posthouse.egress.sites import Sites
+from posthouse.events.handover import RELAY, Handover
 from posthouse.net.dns import Resolver
 from posthouse.outbound import Outbound, Render, Send, Submit
 from posthouse.outbound.compose import Compose
 from posthouse.outbound.flow import Flow
 from posthouse.outbound.housekeeping import Housekeeping
 from posthouse.outbound.prepare import Prepare, Specs
+from posthouse.outbound.relay import Relay
 from posthouse.outbound.settle import Outcome, Recorder
 from posthouse.outbound.submit import RENDER
 from posthouse.rendering.pool import RenderPool
@@ -69,6 +73,8 @@ class Sending:
     """The flow behind the API: what claims, renders, sends and records."""
 
     worker: Worker
+    relay: Worker
+    sweep: Callable[[], Awaitable[int]]
     recorder: Recorder
     sites: Sites
     pool: RenderPool
@@ -82,7 +88,14 @@ class Parts:
 
     services: Services
     sending: Sending
+    receiving: Receiving
     housekeeping: Housekeeping
+
+    def workers(self, roles: set[Role]) -> list[Worker]:
+        """Of these roles, in the order in which mail passes them."""
+        sending = [self.sending.relay, self.sending.worker] if roles & {"render", "send"} else []
+        store = [self.receiving.store] if "store" in roles else []
+        return [*store, *([self.receiving.index] if "index" in roles else []), *sending]
 
 
 async def bootstrap(settings: Settings, *, tenant: str) -> str:
@@ -107,10 +120,19 @@ async def opened(settings: Settings) -> AsyncGenerator[Parts, None]:
         storage = await _storage(settings, stack)
         features = _features(settings, storage.records)
         sending = _sending(settings, storage, features, stack)
+        ground = Ground(storage.records, storage.queue, storage.blobs, storage.contents, clocks.now)
+        received = await receiving(settings, ground, stack)
         yield Parts(
-            _services(settings, storage, features, sending),
+            _services(settings, storage, features, sending, received),
             sending,
-            Housekeeping(storage.records, features.suppressions, sending.sites, clocks.now),
+            received,
+            Housekeeping(
+                storage.records,
+                features.suppressions,
+                sending.sites,
+                clocks.now,
+                also=[sending.sweep, received.housekeeping.round, received.look_after_search],
+            ),
         )
 
 
@@ -196,15 +218,50 @@ def _sending(settings: Settings, storage: Storage, features: Features, stack: As
         current=worker.current,
         release=worker.release,
         leases=worker.leases,
+        relayed=lambda tx, ended, failed: relay.settled(tx, ended, failed),
     )
+    relayer, relay = _relay(settings, storage, features, worker)
     specs = Specs(storage.blobs)
     render = Render(features.templates, features.domains, pool, storage.contents, clock)
     prepare = Prepare(storage.records, specs, features.suppressions, destinations, sites, recorder, retry, clock)
     flow = Flow(prepare, render, Send(recorder, retry, clock, lease_end=lambda job: worker.current(job).due_at))
-    return Sending(worker, recorder, sites, pool, render, specs)
+    return Sending(worker, relayer, relay.sweep, recorder, sites, pool, render, specs)
 
 
-def _services(settings: Settings, storage: Storage, features: Features, sending: Sending) -> Services:
+def _relay(settings: Settings, storage: Storage, features: Features, render: Worker) -> tuple[Worker, Relay]:
+    async def run(jobs: Sequence[Job]) -> None:
+        await relay(jobs)
+
+    worker = Worker(
+        RELAY,
+        storage.queue,
+        run,
+        room={Lane.TRANSACTIONAL: _BATCH},
+        batch=_BATCH,
+        lease=settings.worker.lease,
+        poll=_POLL,
+        clock=clocks.now,
+    )
+    relay = Relay(
+        storage.records,
+        storage.queue,
+        features.streams,
+        storage.contents,
+        wake=render.wake,
+        current=worker.current,
+        release=worker.release,
+        clock=clocks.now,
+        report=_unreported,
+    )
+    return worker, relay
+
+
+async def _unreported(_tx: Tx, _failed: Sequence[tuple[Outcome, Handover]]) -> None: ...
+
+
+def _services(
+    settings: Settings, storage: Storage, features: Features, sending: Sending, received: Receiving
+) -> Services:
     clock, records = clocks.now, storage.records
     messages = Outbound(
         records,
@@ -225,6 +282,7 @@ def _services(settings: Settings, storage: Storage, features: Features, sending:
         templates=features.templates,
         domains=features.domains,
         suppressions=features.suppressions,
+        mail=received.mail,
         records=records,
         queue=storage.queue,
         checks={"records": records.ready, "blobs": storage.blobs.ready},

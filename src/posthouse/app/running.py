@@ -7,7 +7,7 @@ import gc
 import os
 import signal
 import socket
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any
 
@@ -21,6 +21,8 @@ from posthouse.app import values
 from posthouse.app.parts import Parts, opened
 from posthouse.config import Settings
 from posthouse.errors import Misconfigured
+from posthouse.smtpd.gateway.gateway import Gateway
+from posthouse.worker import Worker
 
 log = structlog.get_logger("app")
 
@@ -63,12 +65,16 @@ async def running(settings: Settings) -> AsyncGenerator[Running, None]:
         tasks: list[asyncio.Task[None]] = []
         if roles & {"render", "send"}:
             await parts.sending.pool.start()
-            tasks.append(asyncio.create_task(parts.sending.worker.run(), name="worker"))
+        workers = parts.workers(roles)
+        tasks += [asyncio.create_task(worker.run(), name="worker") for worker in workers]
         if "schedule" in roles:
             tasks.append(asyncio.create_task(parts.housekeeping.run(), name="schedule"))
         if server is not None:
             tasks.append(asyncio.create_task(server.serve(sockets=socks), name="api"))
             await _started(server, tasks[-1])
+        gateway = parts.receiving.gateway if "mx" in roles else None
+        if gateway is not None:
+            await _open(gateway)
         for task in tasks:
             task.add_done_callback(lambda done: _part_ended(run, done))
         stack.enter_context(_signals(run))
@@ -76,7 +82,9 @@ async def running(settings: Settings) -> AsyncGenerator[Running, None]:
         try:
             yield run
         finally:
-            await _drain(parts, server, tasks, settings.worker.drain_timeout)
+            if gateway is not None:
+                await gateway.stop(settings.worker.drain_timeout)
+            await _drain(parts, workers, server, tasks, settings.worker.drain_timeout)
 
 
 def _quiet_collector() -> None:
@@ -91,23 +99,44 @@ async def _started(server: uvicorn.Server, task: asyncio.Task[None]) -> None:
         await asyncio.sleep(0.01)
 
 
-async def _drain(parts: Parts, server: uvicorn.Server | None, tasks: list[asyncio.Task[None]], timeout: float) -> None:
+async def _open(gateway: Gateway) -> None:
+    """:raises Misconfigured: a port is taken or not ours to take, or the spool is no directory of ours."""
+    try:
+        await gateway.start()
+    except OSError as error:
+        where = ", ".join(f"{one.host}:{one.port}" for one in gateway.options.listeners)
+        raise Misconfigured(
+            f"receive.mx and receive.lmtp: cannot listen on {where} ({(error.strerror or str(error)).lower()}); "
+            "a port under 1024 needs the right to it (CAP_NET_BIND_SERVICE)",
+            code="port_taken",
+        ) from error
+
+
+async def _drain(
+    parts: Parts,
+    workers: Sequence[Worker],
+    server: uvicorn.Server | None,
+    tasks: list[asyncio.Task[None]],
+    timeout: float,
+) -> None:
     """Stop taking requests and jobs, finish what is in flight, hand the rest back."""
     if server is not None:
         server.should_exit = True
     parts.housekeeping.stop()
-    parts.sending.worker.stop()
+    for worker in workers:
+        worker.stop()
     await parts.sending.sites.close(timeout)
     await parts.sending.recorder.drain(timeout)
     for task in tasks:
         if task.get_name() == "worker":
             await asyncio.wait([task], timeout=timeout)  # a claim on its way
-    await parts.sending.worker.hand_back_all()
+    for worker in workers:
+        await worker.hand_back_all()
     if tasks:
         _, late = await asyncio.wait(tasks, timeout=timeout)
         for task in late:
             task.cancel()
-    log.info("stopped", in_flight=parts.sending.worker.held)
+    log.info("stopped", in_flight=sum(worker.held for worker in workers))
 
 
 def _part_ended(run: Running, task: asyncio.Task[None]) -> None:

@@ -58,10 +58,10 @@ def blob_options(settings: Settings) -> dict[str, str]:
 
 def servers(given: tuple[str, ...]) -> list[tuple[str, int]] | None:
     """`ADDRESS`, `ADDRESS:PORT` or `[V6]:PORT`."""
-    return [_host_port(one, 53) for one in given] or None
+    return [host_port(one, 53) for one in given] or None
 
 
-def _host_port(text: str, default: int) -> tuple[str, int]:
+def host_port(text: str, default: int) -> tuple[str, int]:
     if text.startswith("["):
         host, _, port = text[1:].partition("]")
         return host, int(port.removeprefix(":") or default)
@@ -85,7 +85,7 @@ def _route(number: int, given: RouteSettings, settings: Settings) -> Route:
         kind=Kind(given.kind),
         domains=given.domains,
         tls=_tls(given.tls or settings.send.tls, str(given.ca_file) if given.ca_file else None),
-        hosts=tuple(_host_port(host, given.port) for host in given.hosts),
+        hosts=tuple(host_port(host, given.port) for host in given.hosts),
         port=given.port,
         credentials=credentials,
         connections=given.connections or settings.send.connections,

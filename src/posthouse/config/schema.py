@@ -280,6 +280,13 @@ class Receive(Section):
     clamd_required: bool = Field(
         default=False, description="Put mail off while the scanner cannot be asked; else it passes unscanned."
     )
+    scanner: Annotated[str, _schemes("http", "https")] | None = Field(
+        default=None,
+        description="Where each message is POSTed to be judged; the answer is JSON: `score`, `reasons`, `junk`.",
+    )
+    scanner_required: bool = Field(
+        default=False, description="Put mail off while that scanner cannot be asked; else it passes without its word."
+    )
     log_days: Count = Field(default=30, description="Days that the log of received and refused mail is kept.")
 
 

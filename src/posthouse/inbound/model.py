@@ -40,7 +40,9 @@ class Evidence(msgspec.Struct, frozen=True, omit_defaults=True):
     """What was known about a message when it was acknowledged.
 
     `host`: the peer's name by reverse DNS, confirmed forward, or None. `flaws`: what was odd
-    in the session, by code (`helo_ip`, `helo_unresolvable`, `early_talker`, …).
+    in the session, by code: `helo_ip` (an address for a name), `helo_ours` (our own name),
+    `helo_unqualified`, `helo_unresolvable`, `rdns_none`, `rdns_unconfirmed`, `sender_null_mx`,
+    `sender_unresolvable`, `early_talker`, … `greylisted`: it had to wait before it was taken.
     """
 
     peer: str
@@ -59,11 +61,13 @@ class Evidence(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Via(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How a recipient led to an account: aliases passed, the tag, or the address elsewhere."""
+    """How a recipient led to an account: aliases passed, the tag, or the address elsewhere.
+    `junk`: as `Evidence.junk`, when it is so for this recipient and not for all."""
 
     aliases: tuple[str, ...] = ()
     tag: str = ""
     forward: str = ""
+    junk: str | None = None
 
 
 class Recipient(msgspec.Struct, frozen=True):

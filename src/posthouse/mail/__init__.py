@@ -4,4 +4,5 @@
 2. `headers` makes header fields of values, and lets no value begin a field of its own.
 3. `transfer` picks a content-transfer-encoding that no relay has a reason to change.
 4. `build` lays headers, text, HTML, images and attachments out as one MIME message.
+5. `parse` reads any message, however broken, into what `parsed` describes.
 """

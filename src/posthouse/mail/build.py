@@ -211,7 +211,7 @@ def _body(text: str | None, html: str | None, attachments: Sequence[Attachment],
     if attachments:
         raw += [attachment.part[1] for attachment in attachments if attachment.is_raw]
         inline, others = _sorted(attachments, html is not None)
-    boundary = _boundary(seed, raw)
+    boundary = boundary_of(seed, raw)
     shown = _alternative(plain, rich, inline, boundary)
     if not others:
         return shown
@@ -275,8 +275,8 @@ def _multipart(subtype: bytes, boundary: bytes, children: Sequence[_Entity], is_
     return entity
 
 
-def _boundary(seed: str, raw: Sequence[bytes]) -> bytes:
-    """What all boundaries of the message begin with; it occurs in none of the raw bodies."""
+def boundary_of(seed: str, raw: Sequence[bytes]) -> bytes:
+    """What all boundaries of a message begin with: of the seed, and in none of the raw bodies."""
     attempt = 0
     while True:
         digest = blake2b(f"{attempt}:{seed}".encode(errors="surrogatepass"), digest_size=12).hexdigest()

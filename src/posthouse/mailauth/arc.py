@@ -134,14 +134,17 @@ async def _verify(message: Message, lookup: Lookup, chain: Sequence[ArcSet]) -> 
     newest = chain[-1].signature
     if isinstance(newest, Refused):
         raise Refused(f"the newest message signature: {newest}")
-    signatures = [one.signature for one in chain if isinstance(one.signature, Signature)]
-    places = [(one.sealed.domain, one.sealed.selector) for one in chain]
-    fetched = await fetch_keys(lookup, places + [(one.domain, one.selector) for one in signatures])
-    await message.hash_body({one.need for one in signatures})
+    # The newest key first: who invents a chain does not make us ask for a hundred.
+    fetched = await fetch_keys(lookup, [(newest.domain, newest.selector)])
+    await message.hash_body({newest.need})
     try:
         await message.work(_check_message, message, newest, fetched[newest.domain, newest.selector])
     except Refused as refusal:
         raise Refused(f"the newest message signature: {refusal}") from None
+    older = [one.signature for one in chain[:-1] if isinstance(one.signature, Signature)]
+    places = [(one.sealed.domain, one.sealed.selector) for one in chain]
+    fetched |= await fetch_keys(lookup, places + [(one.domain, one.selector) for one in older])
+    await message.hash_body({one.need for one in older})
     await message.work(_check_seals, message, chain, fetched)
     return await message.work(_oldest_pass, message, chain, fetched)
 

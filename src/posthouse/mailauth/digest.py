@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator
 from hashlib import sha256
 from mmap import mmap
 from typing import TYPE_CHECKING
 
-from posthouse.mailauth.dkim import Canon, canonical_body
+from posthouse.mailauth.dkim import Canon, canonical_body, collapse_blanks, empty_lines
 
 if TYPE_CHECKING:
     from hashlib import _Hash  # pyright: ignore[reportPrivateUsage] - hashlib names its type nowhere else
 
 SMALL = 65_536  # octets; a body up to here is worked on at once, and not in a thread
 _PIECE = 65_536  # even: CR LF pairs are counted from a piece's end
-_BLANKS = re.compile(rb"[ \t]+")
 
 Raw = bytes | mmap
 
@@ -63,22 +61,11 @@ def _content_end(raw: Raw, start: int) -> int:
     end = len(raw)
     while end > start:
         piece = raw[max(start, end - _PIECE) : end]
-        empty = _empty_lines(piece)
+        empty = empty_lines(piece)
         end -= empty
         if empty < len(piece):
             break
     return end
-
-
-def _empty_lines(piece: bytes) -> int:
-    """The octets of CR LF pairs at the end."""
-    at = len(piece) - len(piece.rstrip(b"\r\n"))
-    if at % 2 == 0 and piece.endswith(b"\r\n" * (at // 2)):
-        return at
-    count = 0
-    while piece[len(piece) - count - 2 : len(piece) - count] == b"\r\n":
-        count += 2
-    return count
 
 
 def _relaxed(raw: Raw, start: int) -> Iterator[bytes]:
@@ -89,11 +76,11 @@ def _relaxed(raw: Raw, start: int) -> Iterator[bytes]:
     for at in range(start, len(raw), _PIECE):
         text = carry + raw[at : at + _PIECE]
         if b"\t" in text or b"  " in text or b" \r" in text:
-            text = _BLANKS.sub(b" ", text).replace(b" \r\n", b"\r\n")
+            text = collapse_blanks(text).replace(b" \r\n", b"\r\n")
         # What comes next may end this line, or lengthen these blanks.
         carry = b" \r" if text.endswith(b" \r") else text[-1:] if text.endswith((b" ", b"\r")) else b""
         text = text[: len(text) - len(carry)]
-        empty = _empty_lines(text)
+        empty = empty_lines(text)
         if empty < len(text):
             yield from _line_ends(waiting)
             yield text[: len(text) - empty]

@@ -29,6 +29,7 @@ class Message:
     __slots__ = (
         "_canonical",
         "_hashes",
+        "_header",
         "_lock",
         "_places",
         "_raw",
@@ -50,6 +51,7 @@ class Message:
         self.complete = end >= 0 or len(raw) <= MAX_HEADER
         """Whether the whole header was read; a longer one authenticates nothing."""
         self._raw = raw
+        self._header = header
         self.fields: list[bytes] = _FIELD_ENDS.split(header) if header else []
         """As they stand, without their last line end."""
         self.names: list[bytes] = [field.partition(b":")[0].rstrip(b" \t").lower() for field in self.fields]
@@ -75,7 +77,7 @@ class Message:
         """Every field's canonical form with CR LF."""
         known = self._canonical.get(canon)
         if known is None:
-            known = canonical_header(b"\r\n".join(self.fields), canon)[1]
+            known = canonical_header(self._header, canon)[1]
             self._canonical[canon] = known
         return known
 

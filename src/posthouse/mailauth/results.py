@@ -16,8 +16,9 @@ MAX_VALUE = 255  # characters
 COLUMNS = 78
 _NAME = b"authentication-results"
 _FIELD_ENDS = re.compile(rb"\r\n(?![ \t])|(?<!\r)\n(?![ \t])")
-_PLAIN = re.compile(r"(?:[A-Za-z0-9.!#$%&'*+^_`{|}~-]+@)?[A-Za-z0-9!#$%&'*+.^_`{|}~:-]+|@[A-Za-z0-9.-]+")
-_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`{|}~-]+")
+_PLAIN = re.compile(r"(?:[A-Za-z0-9.!#$%&'*+^_`{|}~-]+@)?[A-Za-z0-9!#$%&'*+.^_`{|}~-]+|@[A-Za-z0-9.-]+")
+# Readers that split at a semicolon or a quote before they drop comments are many.
+_COMMENTED = str.maketrans('()\\";', "???',")
 _CFWS = re.compile(r"(?:\s+|\((?:[^()\\]|\\.)*\))*", re.DOTALL)
 _IDENTIFIER = re.compile(r'"((?:[^"\\]|\\.)*)"|([^\s;()"]+)', re.DOTALL)
 
@@ -136,7 +137,7 @@ def _arc(one: Arc) -> list[str]:
 def _comment(text: str) -> list[str]:
     if not text:
         return []
-    words = re.sub(r"[()\\]", "?", printable(text, MAX_VALUE)).split()
+    words = printable(text, MAX_VALUE).translate(_COMMENTED).split()
     return [
         "(" + words[0] + (")" if len(words) == 1 else ""),
         *words[1:-1],

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from hashlib import sha256
 
 from posthouse.errors import DnsUnavailable
@@ -60,7 +61,10 @@ class Signature:
     body_canon: Canon
     names: tuple[bytes, ...]
     length: int | None
-    identity_domain: str | None
+    tags: Mapping[str, str]
+    """As they stand."""
+    identity_domain: str | None = None
+    """Of `i=`, when there is one."""
 
     @property
     def need(self) -> Need:
@@ -92,8 +96,7 @@ def unanswered(message: Message, now: int) -> tuple[Dkim, ...]:
     found = [_read(message, index, now) for index in message.places(b"dkim-signature")[:MAX_SIGNATURES]]
     reason = "DNS did not answer in time"
     return tuple(
-        entry if isinstance(entry, Dkim) else _evidence(message, entry, None, "temperror", reason, None)
-        for entry in found
+        entry if isinstance(entry, Dkim) else _evidence(entry, None, "temperror", reason, None) for entry in found
     )
 
 
@@ -139,7 +142,7 @@ def signature_of(found: dict[str, str], index: int) -> Signature:
     header, _, body = tags.without_folds(found.get("c", "simple/simple")).partition("/")
     if header not in _CANONS or (body or "simple") not in _CANONS:
         raise Refused("c= is unknown")
-    names = tuple(name.strip(" \t\r\n").lower().encode() for name in found["h"].split(":"))
+    names = _names(found["h"]) if len(found["h"]) <= 2048 else _names.__wrapped__(found["h"])
     if b"from" not in names:
         raise Refused("From is not signed")
     domain, selector = place_of(found)
@@ -147,10 +150,15 @@ def signature_of(found: dict[str, str], index: int) -> Signature:
         length = tags.number(found["l"], 76) if "l" in found else None
         return Signature(
             index, algorithm_of(found), domain, selector, tags.base64_value(found["b"]),
-            tags.base64_value(found["bh"]), _CANONS[header], _CANONS[body or "simple"], names, length, None,
+            tags.base64_value(found["bh"]), _CANONS[header], _CANONS[body or "simple"], names, length, found,
         )  # fmt: skip
     except tags.TagFault as fault:
         raise Refused(str(fault)) from None
+
+
+@lru_cache(maxsize=1024)
+def _names(value: str) -> tuple[bytes, ...]:
+    return tuple(name.strip(" \t\r\n").lower().encode() for name in value.split(":"))
 
 
 def place_of(found: dict[str, str]) -> tuple[str, str]:
@@ -232,7 +240,7 @@ def _checked(found: dict[str, str], index: int, now: int) -> Signature:
     signature = signature_of(found, index)
     if "q" in found and "dns/txt" not in [method.strip(" \t\r\n") for method in found["q"].split(":")]:
         raise Refused("q= names no method that we know")
-    identity = signature.domain
+    identity: str | None = None
     if "i" in found:
         parts = _IDENTITY.fullmatch(found["i"])
         identity = normal(tags.without_folds(parts[2])) if parts is not None else None
@@ -247,7 +255,7 @@ def _checked(found: dict[str, str], index: int, now: int) -> Signature:
         raise Refused("x= is not after t=")
     if ends is not None and ends < now:
         raise Refused("the signature has expired", "fail")
-    return replace(signature, identity_domain=identity)
+    return replace(signature, identity_domain=identity) if identity is not None else signature
 
 
 def check_body(message: Message, signature: Signature) -> int:
@@ -281,18 +289,16 @@ def _judge(message: Message, signature: Signature, found: Keys) -> Dkim:
         reason = f"l= leaves {left_out} octets of the body unsigned" if left_out else ""
     except Refused as refusal:
         result, reason = refusal.result, str(refusal)
-    return _evidence(message, signature, key, result, reason, signature.length if left_out else None)
+    return _evidence(signature, key, result, reason, signature.length if left_out else None)
 
 
 def _check_identity(signature: Signature, key: PublicKey) -> None:
-    if key.strict and signature.identity_domain != signature.domain:  # RFC 6376 §3.6.1
+    if key.strict and signature.identity_domain not in {None, signature.domain}:  # RFC 6376 §3.6.1
         raise Refused("i= names a subdomain, which the key forbids")
 
 
-def _evidence(
-    message: Message, signature: Signature, key: PublicKey | None, result: str, reason: str, covered: int | None
-) -> Dkim:
-    found = read_signature(message, signature.index)
+def _evidence(signature: Signature, key: PublicKey | None, result: str, reason: str, covered: int | None) -> Dkim:
+    found = signature.tags
     return Dkim(
         result,
         signature.domain,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import struct
 
 from posthouse.errors import Misconfigured, TooLarge, Unavailable
@@ -43,28 +42,39 @@ class Clamd:
         """
         if len(message) > self._most:
             raise TooLarge("it is larger than the scanner takes")
-        reply = await self._exchange(b"zINSTREAM\0", message)
+        try:
+            reply = await self._gate.run(lambda: self._talk(b"zINSTREAM\0", message))
+        except _BrokenOff:
+            # It closed while we sent, and its reason was lost with the connection. When it is well
+            # otherwise, it was this message: asking again would end in the same way.
+            await self.ping()
+            raise TooLarge("the scanner broke off while it was sent") from None
         return _verdict(reply)
 
     async def ping(self) -> None:
         """:raises Unavailable: it does not answer."""
-        reply = await self._exchange(b"zPING\0", None)
+        try:
+            reply = await self._gate.run(lambda: self._talk(b"zPING\0", None))
+        except _BrokenOff as error:
+            raise Unavailable("it broke off") from error
         if reply != "PONG":
             raise Unavailable("it gave a strange answer", detail=reply[:100])
 
-    async def _exchange(self, command: bytes, message: bytes | None) -> str:
-        async def talk() -> str:
-            reader, writer = await self._connect()
-            try:
-                writer.write(command)
-                # A refused size closes the connection while we still send; the reply says why.
-                with contextlib.suppress(ConnectionError):
-                    await _stream(writer, message)
-                return await _reply(reader)
-            finally:
-                writer.transport.abort()  # nothing that is still unsent matters
-
-        return await self._gate.run(talk)
+    async def _talk(self, command: bytes, message: bytes | None) -> str:
+        reader, writer = await self._connect()
+        # It may answer, and close, before it has all: so we listen while we send.
+        listening = asyncio.ensure_future(_reply(reader))
+        sending = asyncio.ensure_future(_send(writer, command, message))
+        try:
+            await asyncio.wait({listening, sending}, return_when=asyncio.FIRST_COMPLETED)
+            return await listening
+        except ConnectionError as error:
+            raise _BrokenOff from error
+        finally:
+            sending.cancel()
+            listening.cancel()
+            await asyncio.gather(sending, listening, return_exceptions=True)
+            writer.transport.abort()  # nothing that is still unsent matters
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         if self._path is not None:
@@ -72,8 +82,13 @@ class Clamd:
         return await asyncio.open_connection(self._host, self._port, limit=_MOST_REPLY)
 
 
-async def _stream(writer: asyncio.StreamWriter, message: bytes | None) -> None:
+class _BrokenOff(Exception):
+    """The connection was lost before a reply. No OSError, so that the gate stays open."""
+
+
+async def _send(writer: asyncio.StreamWriter, command: bytes, message: bytes | None) -> None:
     """Chunks with their lengths before them; an empty one ends the stream."""
+    writer.write(command)
     if message is not None:
         whole = memoryview(message)
         for start in range(0, len(message), _CHUNK):

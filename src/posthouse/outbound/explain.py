@@ -10,9 +10,10 @@ import msgspec
 from posthouse.accounts.model import Stream
 from posthouse.clock import SECOND, rfc3339
 from posthouse.domains.model import SigningKey
+from posthouse.events.story import Explanation, Sentence
 from posthouse.events.types import Event, Type
 from posthouse.outbound.ledger import Line
-from posthouse.outbound.model import FINAL, Explanation, Sentence, State
+from posthouse.outbound.model import FINAL, State
 from posthouse.outbound.spec import Relayed, Spec
 from posthouse.storage.queue.base import Lane
 

@@ -170,21 +170,6 @@ class Page(msgspec.Struct, frozen=True):
     next: str | None
 
 
-class Sentence(msgspec.Struct, frozen=True, omit_defaults=True):
-    at: str
-    text: str
-    recipient: str | None = None
-
-
-class Explanation(msgspec.Struct, frozen=True):
-    """`GET /v1/messages/{id}/explain`: the story of a message in sentences, oldest first."""
-
-    id: str
-    status: str
-    summary: str
-    story: list[Sentence]
-
-
 @dataclass(frozen=True, slots=True)
 class Filter:
     """Of `GET /v1/messages`; times in µs."""

@@ -18,6 +18,7 @@ from posthouse.accounts.streams import Streams
 from posthouse.clock import DAY, Clock, from_datetime
 from posthouse.errors import Conflict, Error, Fault, Invalid, NotFound, TooLarge
 from posthouse.events import log as event_log
+from posthouse.events.story import Explanation
 from posthouse.events.types import Event, Type
 from posthouse.outbound import ledger
 from posthouse.outbound.answers import accepted_single, batch_answer, below, event_view, problem, together, view
@@ -29,7 +30,6 @@ from posthouse.outbound.model import (
     FINAL,
     Answer,
     EventView,
-    Explanation,
     FanOutDraft,
     Filter,
     Idempotency,

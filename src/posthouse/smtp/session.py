@@ -12,8 +12,8 @@ from posthouse.smtp.events import Connected, DataChunk, DataEnd, Event, Reset
 from posthouse.smtp.offer import Limits, Offer
 from posthouse.smtp.reply import Reply
 
-_BUFFER = 262_144
-"""Octets fed and not yet looked at above which `wants_data` is false."""
+_BUFFER = 32_768
+"""Octets fed and not yet looked at above which `wants_data` is false: pipelined behind an answer that is due."""
 
 
 _POLITE = 1_048_576

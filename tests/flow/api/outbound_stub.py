@@ -13,11 +13,11 @@ from posthouse.accounts.idempotency import First, InFlight
 from posthouse.accounts.model import Caller
 from posthouse.clock import Clock, from_datetime, rfc3339
 from posthouse.errors import Fault
+from posthouse.events.story import Explanation, Sentence
 from posthouse.outbound import reading
 from posthouse.outbound.model import (
     Answer,
     EventView,
-    Explanation,
     FanOutDraft,
     Filter,
     Idempotency,
@@ -27,7 +27,6 @@ from posthouse.outbound.model import (
     Page,
     Party,
     RecipientView,
-    Sentence,
 )
 from posthouse.storage.records.base import Records, Tx
 

@@ -250,7 +250,7 @@ async def test_a_million_recipients_over_time(tmp_path: Path) -> None:
     message by the count of idle commands: whatever is sent, it ends."""
     house = House()
     limits = Limits(recipients=100, refusals=50, idle=20)
-    async with gateway(house, tmp_path, limits=limits) as running, client(running.ports[0]) as peer:
+    async with gateway(house, tmp_path, limits=limits, timeouts=QUICK) as running, client(running.ports[0]) as peer:
         block = ENVELOPE + b"RCPT TO:<b@mx.test>\r\n" * 99 + b"RSET\r\n"
         answer = await flood(peer, block, 1_000_000 // 100)
         assert answer.endswith(b"421 4.7.0 Too many commands without mail\r\n") or b"reset" in answer

@@ -86,10 +86,12 @@ async def test_anything_else_closes(tmp_path: Path, sent: bytes) -> None:
 @pytest.mark.parametrize("sent", [b"", header(IPV4)[:20]])
 async def test_a_header_that_does_not_come(tmp_path: Path, sent: bytes) -> None:
     house = House()
-    async with gateway(house, tmp_path, TRUSTED, timeouts=Timeouts(proxy=0.1)) as running:
-        async with client(running.ports[0], b"") as peer:
-            peer.writer.write(sent)
-            assert await peer.ended() in {b"", b"reset"}
+    async with (
+        gateway(house, tmp_path, TRUSTED, timeouts=Timeouts(proxy=0.1)) as running,
+        client(running.ports[0], b"") as peer,
+    ):
+        peer.writer.write(sent)
+        assert await peer.ended() in {b"", b"reset"}
     assert house.talks == []
 
 

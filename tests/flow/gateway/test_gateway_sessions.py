@@ -175,25 +175,29 @@ async def test_lmtp_answers_for_each_recipient(tmp_path: Path) -> None:
 
 async def test_lmtp_with_chunks(tmp_path: Path) -> None:
     house = House()
-    async with gateway(house, tmp_path, Listener("lmtp")) as running:
-        async with client(running.ports[0], b"LHLO front.test\r\n") as peer:
-            await peer.say(b"MAIL FROM:<>\r\nRCPT TO:<a@mx.test>\r\nRCPT TO:<b@mx.test>\r\n", 3)
-            assert await peer.say(b"BDAT 100\r\n" + BODY[:100]) == [b"250 2.0.0 Ok"]
-            rest = BODY[100:]
-            assert await peer.say(b"BDAT %d LAST\r\n" % len(rest) + rest, 2) == [b"250 2.0.0 Kept"] * 2
+    async with (
+        gateway(house, tmp_path, Listener("lmtp")) as running,
+        client(running.ports[0], b"LHLO front.test\r\n") as peer,
+    ):
+        await peer.say(b"MAIL FROM:<>\r\nRCPT TO:<a@mx.test>\r\nRCPT TO:<b@mx.test>\r\n", 3)
+        assert await peer.say(b"BDAT 100\r\n" + BODY[:100]) == [b"250 2.0.0 Ok"]
+        rest = BODY[100:]
+        assert await peer.say(b"BDAT %d LAST\r\n" % len(rest) + rest, 2) == [b"250 2.0.0 Kept"] * 2
     assert house.messages == [BODY]
 
 
 async def test_an_lmtp_peer_that_is_no_front_server_is_not_trusted(tmp_path: Path) -> None:
     house = House()
-    async with gateway(house, tmp_path, Listener("lmtp", fronts=())) as running:
-        async with client(running.ports[0], b"LHLO front.test\r\n"):
-            assert not house.talks[0].peer.trusted
+    async with (
+        gateway(house, tmp_path, Listener("lmtp", fronts=())) as running,
+        client(running.ports[0], b"LHLO front.test\r\n"),
+    ):
+        assert not house.talks[0].peer.trusted
 
 
 async def test_parameters_come_through(tmp_path: Path) -> None:
     seen: list[Rcpt] = []
-    house = House(rcpt=lambda command: seen.append(command))
+    house = House(rcpt=seen.append)
     async with gateway(house, tmp_path) as running, client(running.ports[0]) as peer:
         found = await peer.say(
             b"MAIL FROM:<a@x.test> SIZE=100 BODY=8BITMIME SMTPUTF8 RET=HDRS ENVID=q+2B1\r\n"

@@ -29,6 +29,10 @@ def used(running: Gateway) -> int:
     return shared.spool.used
 
 
+def descriptors() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
 async def test_a_large_message_is_a_map_of_a_file_without_a_name(tmp_path: Path) -> None:
     seen: list[tuple[str, list[Path], mmap]] = []
 
@@ -40,7 +44,7 @@ async def test_a_large_message_is_a_map_of_a_file_without_a_name(tmp_path: Path)
         return [OK]
 
     house = House(end=look)
-    descriptors = len(os.listdir("/proc/self/fd"))
+    before = descriptors()
     async with gateway(house, tmp_path, spooling=SMALL) as running:
         async with client(running.ports[0]) as peer:
             assert await peer.message(LARGE) == b"250 2.0.0 Kept"
@@ -54,7 +58,7 @@ async def test_a_large_message_is_a_map_of_a_file_without_a_name(tmp_path: Path)
     assert house.messages == [LARGE, BODY, LARGE]
     assert [(kind, paths) for kind, paths, _ in seen] == [("mmap", []), ("bytes", []), ("mmap", [])]
     assert seen[0][2].closed
-    await until(lambda: len(os.listdir("/proc/self/fd")) <= descriptors + 2)
+    await until(lambda: descriptors() <= before + 2)
 
 
 async def test_memory_is_bounded_by_going_to_files_and_then_refusing(tmp_path: Path) -> None:
@@ -101,17 +105,20 @@ async def test_no_transaction_begins_when_memory_is_used_up(tmp_path: Path) -> N
         return [OK]
 
     house = House(end=lambda _: later())
-    async with gateway(house, tmp_path, spooling={"memory": len(BODY)}) as running:
-        async with client(running.ports[0]) as first, client(running.ports[0]) as second:
-            await first.say(ENVELOPE + b"DATA\r\n", 3)
-            first.writer.write(BODY[:-10])
-            first.writer.write(BODY[-10:] + b".\r\n")
-            await until(lambda: len(house.messages) == 1)
-            if house.kinds == ["bytes"]:
-                assert await second.say(b"MAIL FROM:<>\r\n") == [NO_ROOM]
-            release.set()
-            assert await first.replies() == [b"250 2.0.0 Kept"]
-            assert (await second.say(b"MAIL FROM:<>\r\n"))[0][:3] == b"250"
+    async with (
+        gateway(house, tmp_path, spooling={"memory": len(BODY)}) as running,
+        client(running.ports[0]) as first,
+        client(running.ports[0]) as second,
+    ):
+        await first.say(ENVELOPE + b"DATA\r\n", 3)
+        first.writer.write(BODY[:-10])
+        first.writer.write(BODY[-10:] + b".\r\n")
+        await until(lambda: len(house.messages) == 1)
+        if house.kinds == ["bytes"]:
+            assert await second.say(b"MAIL FROM:<>\r\n") == [NO_ROOM]
+        release.set()
+        assert await first.replies() == [b"250 2.0.0 Kept"]
+        assert (await second.say(b"MAIL FROM:<>\r\n"))[0][:3] == b"250"
     assert house.messages == [BODY]
 
 
@@ -119,15 +126,16 @@ async def test_a_disk_that_is_nearly_full(tmp_path: Path) -> None:
     state = os.statvfs(tmp_path)
     free = state.f_bavail * state.f_frsize
     house = House()
-    async with gateway(house, tmp_path, spooling={"least_free": 2 * free}) as running:
-        async with client(running.ports[0]) as peer:
-            assert await peer.say(b"MAIL FROM:<a@client.test>\r\n") == [NO_ROOM]
-            assert await peer.say(b"NOOP\r\n") == [b"250 2.0.0 Ok"]
+    async with gateway(house, tmp_path, spooling={"least_free": 2 * free}) as running, client(running.ports[0]) as peer:
+        assert await peer.say(b"MAIL FROM:<a@client.test>\r\n") == [NO_ROOM]
+        assert await peer.say(b"NOOP\r\n") == [b"250 2.0.0 Ok"]
     assert "mail" not in house.steps
-    async with gateway(House(), tmp_path, limits=Limits(size=10**18), spooling={"least_free": 0}) as running:
-        async with client(running.ports[0]) as peer:
-            assert await peer.say(b"MAIL FROM:<a@client.test> SIZE=%d\r\n" % (2 * free)) == [NO_ROOM]
-            assert await peer.message() == b"250 2.0.0 Kept"
+    async with (
+        gateway(House(), tmp_path, limits=Limits(size=10**18), spooling={"least_free": 0}) as running,
+        client(running.ports[0]) as peer,
+    ):
+        assert await peer.say(b"MAIL FROM:<a@client.test> SIZE=%d\r\n" % (2 * free)) == [NO_ROOM]
+        assert await peer.message() == b"250 2.0.0 Kept"
 
 
 @pytest.mark.parametrize("fails", ["open", "first", "last"])
@@ -176,17 +184,20 @@ async def test_a_slow_disk_stops_the_reading_and_not_the_loop(tmp_path: Path, mo
     monkeypatch.setattr(os, "write", write)
     house = House()
     size = 30_000_000
-    async with gateway(house, tmp_path, spooling=SMALL) as running:
-        async with client(running.ports[0]) as slow, client(running.ports[0]) as other:
-            await slow.say(ENVELOPE + b"BDAT %d LAST\r\n" % size, 2)
-            slow.writer.write(LINE * (size // len(LINE)) + b"x" * (size % len(LINE)))
-            await until(lambda: used(running) > 64_000)
-            await asyncio.sleep(0.1)
-            assert used(running) < 2_000_000
-            assert await other.message() == b"250 2.0.0 Kept"
-            gate.set()
-            assert await slow.replies() == [b"250 2.0.0 Kept"]
-            assert used(running) == 0
+    async with (
+        gateway(house, tmp_path, spooling=SMALL) as running,
+        client(running.ports[0]) as slow,
+        client(running.ports[0]) as other,
+    ):
+        await slow.say(ENVELOPE + b"BDAT %d LAST\r\n" % size, 2)
+        slow.writer.write(LINE * (size // len(LINE)) + b"x" * (size % len(LINE)))
+        await until(lambda: used(running) > 64_000)
+        await asyncio.sleep(0.1)
+        assert used(running) < 2_000_000
+        assert await other.message() == b"250 2.0.0 Kept"
+        gate.set()
+        assert await slow.replies() == [b"250 2.0.0 Kept"]
+        assert used(running) == 0
     assert len(house.messages[1]) == size
 
 
@@ -206,7 +217,7 @@ async def test_a_connection_lost_while_spooling_leaves_nothing(
     monkeypatch.setattr(os, "write", write)
     house = House()
     async with gateway(house, tmp_path, spooling=SMALL) as running:
-        descriptors = len(os.listdir("/proc/self/fd"))
+        before = descriptors()
         async with client(running.ports[0]) as peer:
             await peer.say(ENVELOPE + b"DATA\r\n", 3)
             peer.writer.write(LARGE[:200_000])
@@ -218,7 +229,7 @@ async def test_a_connection_lost_while_spooling_leaves_nothing(
         gate.set()
         await house.lost()
         await until(lambda: used(running) == 0)
-        await until(lambda: len(os.listdir("/proc/self/fd")) <= descriptors)
+        await until(lambda: descriptors() <= before)
     assert house.steps[-2:] == ["reset", "lost"]
 
 
@@ -266,10 +277,9 @@ async def test_36_megabytes_of_one_line(tmp_path: Path, text_line: int, reply: b
 
 
 async def test_far_more_than_a_message_may_have(tmp_path: Path) -> None:
-    async with gateway(House(), tmp_path, limits=Limits(size=100_000)) as running:
-        async with client(running.ports[0]) as peer:
-            await peer.say(ENVELOPE + b"DATA\r\n", 3)
-            assert await peer.say(LINE * 2000 + b".\r\n") == [b"552 5.3.4 The message is too large"]
-            await peer.say(ENVELOPE + b"DATA\r\n", 3)
-            peer.writer.write(LINE * 30_000)
-            assert (await peer.ended()).startswith(b"421 4.3.4 Far more octets")
+    async with gateway(House(), tmp_path, limits=Limits(size=100_000)) as running, client(running.ports[0]) as peer:
+        await peer.say(ENVELOPE + b"DATA\r\n", 3)
+        assert await peer.say(LINE * 2000 + b".\r\n") == [b"552 5.3.4 The message is too large"]
+        await peer.say(ENVELOPE + b"DATA\r\n", 3)
+        peer.writer.write(LINE * 30_000)
+        assert (await peer.ended()).startswith(b"421 4.3.4 Far more octets")

@@ -135,13 +135,13 @@ def test_a_new_certificate_is_taken_and_a_broken_one_is_not(
 
 def test_files_that_are_no_certificate(tmp_path: Path, files: dict[str, Path]) -> None:
     (tmp_path / "bad.pem").write_bytes(b"nothing")
-    for certificate, key in [
+    for cert, key in [
         (tmp_path / "none.pem", files["key"]),
         (tmp_path / "bad.pem", files["key"]),
         (files["certificate"], tmp_path / "bad.pem"),
     ]:
         with pytest.raises(Misconfigured):
-            Certificates(certificate, key)
+            Certificates(cert, key)
 
 
 @pytest.fixture

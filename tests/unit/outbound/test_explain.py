@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from posthouse.accounts.model import Stream
 from posthouse.clock import DAY, SECOND, rfc3339
 from posthouse.domains.model import SigningKey
+from posthouse.events.story import Explanation
 from posthouse.events.types import Event, Type
 from posthouse.outbound.explain import explain
 from posthouse.outbound.ledger import Line
-from posthouse.outbound.model import Explanation
 from posthouse.outbound.spec import Spec
 
 NOW = 1_800_000_000 * SECOND

@@ -208,3 +208,26 @@ def test_mailboxes() -> None:
     assert not is_mailbox("é" * 33 + "@b")
     for wrong in ("", "@", "a@", "@b", "a@b@c", "a@.b", "a b@c", "a@b c", "<a@b>", "a@[::1", "a\t@b"):
         assert not is_mailbox(wrong)
+
+
+@given(
+    st.sampled_from(["MAIL FROM:", "mail from:", "Mail From:", "RCPT TO:", "rcpt to:", "MAIL FROM: "]),
+    st.text('ab.-_+=@<> é"\\%', max_size=12),
+    st.text("ab.-_1", max_size=12),
+    st.sampled_from(
+        ["", " ", " SIZE=5", " size=5 body=8bitmime", " BODY=7BIT", " SIZE=", " SIZE=5x", " BODY=X", " X=1"]
+    ),
+)
+def test_the_short_way_reads_what_the_long_way_reads(verb: str, local: str, domain: str, rest: str) -> None:
+    line = f"{verb}<{local}@{domain}>{rest}".encode()
+
+    def read() -> object:
+        try:
+            return parse(line)
+        except BadCommand as bad:
+            return bad.reply
+
+    short = read()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("posthouse.smtp.command._ordinary", lambda _line: None)
+        assert read() == short

@@ -7,41 +7,7 @@ from __future__ import annotations
 
 import pytest
 from server_script import ENVELOPE, Script, codes
-
-INNER = b"MAIL FROM:<admin@mx.test>\r\nRCPT TO:<victim@mx.test>\r\nDATA\r\nSubject: smuggled\r\n\r\nx\r\n.\r\n"
-
-ENDS = [
-    b"\n.\n",
-    b"\r.\r",
-    b"\n.\r\n",
-    b"\r\n.\n",
-    b"\r.\r\n",
-    b"\r\n.\r",
-    b"\r.\n",
-    b"\n.\r",
-    b"\r\n.\r\r\n",
-    b"\r\r\n.\r\r\n",
-    b"\r\n\r.\r\n",
-    b"\r\n\n.\r\n",
-    b"\n\n.\r\n",
-    b"\n\r.\n\r",
-    b"\r\n\0.\r\n",
-    b"\r\n.\0\r\n",
-    b"\r\n.\r\0\n",
-    b"\r\0\n.\r\n",
-    b"\r\n.\n\r\n",
-    b"\r\n\x00.\n",
-    b"\x00\r\n.\x00\r\n",
-]
-SAFE = [  # no line end for anybody who counts octets; content like any other
-    b"\r\n.\x85\r\n",
-    b"\xe2\x80\xa8.\xe2\x80\xa8",
-    b"\x0b.\x0b",
-    b"\x0c.\x0c",
-    b"\r\n. \r\n",
-    b"\r\n.\t\r\n",
-    b" .\r\n",
-]
+from smuggling import ENDS, INNER, SAFE
 
 
 @pytest.mark.parametrize("end", ENDS)

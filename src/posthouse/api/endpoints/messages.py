@@ -18,11 +18,11 @@ from posthouse.api.operations import Context, Operation
 from posthouse.api.views import Listed
 from posthouse.clock import from_datetime
 from posthouse.errors import Fault
+from posthouse.events.story import Explanation
 from posthouse.outbound.model import (
     LINE,
     Answer,
     EventView,
-    Explanation,
     FanOutDraft,
     Filter,
     Line,

@@ -11,7 +11,9 @@ import struct
 from collections.abc import Iterator
 from itertools import islice
 from typing import Final, NamedTuple
+from urllib.parse import unquote
 
+from posthouse.mail.parse.words import decoded, unfolded
 from posthouse.mail.parsed import Parsed, Part
 
 PROGRAMS: Final = frozenset(
@@ -56,7 +58,10 @@ def _risks(raw: bytes, structure: Part) -> Iterator[File]:
     for part in islice(_leaves(structure), MOST_PARTS):
         if part.name is None and _is_text(part):
             continue
-        yield from _named(part.name or "")
+        if part.name is not None:
+            yield from _named(part.name)
+            if _is_turned(raw[part.header : part.header + min(part.header_length, _HEAD * 4)]):
+                yield File("turned", part.name)
         yield from _opened(raw, part)
 
 
@@ -75,14 +80,10 @@ def _leaves(part: Part) -> Iterator[Part]:
 
 
 def _named(name: str) -> Iterator[File]:
-    if not name:
-        return
     pieces = name.lower().rstrip(". ").rsplit(".", 2)
     ending = pieces[-1].strip() if len(pieces) > 1 else ""
     if ending == "com" and (len(pieces) == 3 or "@" in name):  # www.example.com is no program
         ending = ""
-    if _TURNED.search(name):
-        yield File("turned", name)
     if ending in PROGRAMS:
         yield File("program", name)
         if (len(pieces) == 3 and pieces[1].strip() in _DOCUMENTS) or _GAP.search(name):
@@ -91,6 +92,15 @@ def _named(name: str) -> Iterator[File]:
         yield File("macro", name)
     elif ending in _PAGES:
         yield File("page", name)
+
+
+def _is_turned(header: bytes) -> bool:
+    """Whether the part's header changes the direction of writing. The parser cleans names of
+    such characters, so they are looked for where they stood."""
+    if header.isascii() and b"%" not in header and b"=?" not in header:
+        return False
+    text = decoded(unfolded(header))
+    return _TURNED.search(unquote(text) if "%" in text else text) is not None
 
 
 def _opened(raw: bytes, part: Part) -> Iterator[File]:

@@ -23,7 +23,7 @@ Correspondents = Callable[[Sequence[Pair]], Awaitable[AbstractSet[Pair]]]
 """Which of these (account, address) pairs stand in `correspondent`: one read for a batch."""
 
 _AT_ONCE = 32
-"""Messages looked at before other tasks get their turn: 2 ms."""
+"""Messages looked at before other tasks get their turn: about 3 ms."""
 
 
 class Filter:

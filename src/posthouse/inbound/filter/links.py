@@ -24,13 +24,20 @@ MOST_LINKS = 200
 """Of one message; the rest are not looked at."""
 MOST_HOSTS = 40
 
-_IN_TEXT: Final = re.compile(r"https?://[^\s<>\"'`{}|\\^]{3,500}|www\.[a-z0-9][^\s<>\"'`{}|\\^]{3,300}")
-_IN_HTML: Final = re.compile(r"href\s{0,9}=\s{0,9}(?:\"([^\"]{3,2000})|'([^']{3,2000})|([^\s>\"']{3,2000}))")
+_END = r"\s/\\?\"'<>`"
+_IN_TEXT: Final = re.compile(rf"https?://([^{_END}{{|}}^]{{1,300}})")
+_BARE: Final = re.compile(rf"(?<![/.@\w-])(www\.[^{_END}{{|}}^]{{1,300}})")
+_IN_HTML: Final = re.compile(
+    rf"href\s{{0,9}}=\s{{0,9}}[\"']?\s{{0,9}}(?:(?:https?:)?[/\\]{{2,9}}([^{_END}]{{1,300}})|"
+    r"((?:javascript|vbscript|data):|[a-z:/]{0,12}&(?=#|colon|sol)))"
+)
+_ACTION: Final = re.compile(rf"action\s{{0,9}}=\s{{0,9}}[\"']?\s{{0,9}}(?:https?:)?[/\\]{{2,9}}([^{_END}]{{1,300}})")
 _ANCHOR: Final = re.compile(r"<a\s([^>]{1,2000})>(.{4,400}?)</a", re.DOTALL)
 _HREF: Final = re.compile(r"href\s{0,9}=\s{0,9}[\"']?\s{0,9}([^\s\"'>]{3,2000})")
 _TAG: Final = re.compile(r"<[^>]{0,500}>")
-_AUTHORITY: Final = re.compile(r"(?:https?:)?[/\\]{2}([^/\\?#]{1,300})|(www\.[^/\\?#]{1,300})")
+_AUTHORITY: Final = re.compile(rf"(?:https?:)?[/\\]{{2,9}}([^{_END}]{{1,300}})")
 _SHOWN: Final = re.compile(r"(?:https?://)?((?:[^\s/@:?#.]{1,63}\.){1,8}[^\s/@:?#.\d][^\s/@:?#.]{1,30})(?:[/:?#]\S*)?")
+_LONG_NUMBER: Final = re.compile("&#x?[0-9a-f]{9,};?")
 _NUMBER: Final = re.compile(r"(?:0x[0-9a-f]{1,8}|\d{1,10})(?:\.(?:0x[0-9a-f]{1,8}|\d{1,10})){0,3}")
 
 
@@ -38,7 +45,7 @@ class Links(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """What was found. `hosts`: in A-labels, each once, the first seen first; `addresses`: links
     to bare IP addresses however spelled; `userinfo`: hosts behind `something.example@`;
     `mismatched`: (shown, target) hosts; `shorteners`: their domains; `scripts`: schemes that
-    run something (`javascript:`, `data:`); `count`: links in all, up to `MOST_LINKS`."""
+    run something (`javascript:`, `data:`); `count`: links in all."""
 
     hosts: tuple[str, ...] = ()
     addresses: tuple[str, ...] = ()
@@ -56,21 +63,18 @@ def links(text: str, html: str) -> Links:
     """:param text: lower-cased plain text.
     :param html: lower-cased HTML.
     """
-    targets = list(islice(_targets(text, html), MOST_LINKS))
-    if not targets:
+    targets, scripts = _targets(text, html)
+    if not targets and not scripts:
         return NO_LINKS
     hosts: dict[str, None] = {}
     addresses: list[str] = []
     userinfo: list[str] = []
-    scripts: list[str] = []
-    for target in targets:
-        found = _read(target)
+    for target in islice(dict.fromkeys(targets), MOST_LINKS):
+        found = _authority(target)
         if found is None:
             continue
         kind, host = found
-        if kind == "script":
-            scripts.append(host)
-        elif kind == "address":
+        if kind == "address":
             addresses.append(host)
         elif len(hosts) < MOST_HOSTS:
             hosts[host] = None
@@ -87,41 +91,38 @@ def links(text: str, html: str) -> Links:
     )
 
 
+def plain(html: str) -> str:
+    """Entities resolved. Numbers too long to be a character go: Python refuses to read them."""
+    return unescape(_LONG_NUMBER.sub("", html))
+
+
 def defanged(host: str) -> str:
     """A host for a sentence, in a form that no client makes a link of."""
     return host[:80].replace(".", "[.]")
 
 
-def _targets(text: str, html: str) -> Iterator[str]:
-    seen: set[str] = set()
-    if "http" in text or "www." in text:
-        for match in _IN_TEXT.finditer(text):
-            target = match[0]
-            if target not in seen:
-                seen.add(target)
-                yield target
-    if "href" in html:
-        for double, single, bare in islice(_IN_HTML.findall(html), MOST_LINKS * 5):
-            target = (double or single or bare).strip()
-            if target not in seen:
-                seen.add(target)
-                yield target
-
-
-def _read(target: str) -> tuple[str, str] | None:
-    """(kind, host); None for what is no link to a host."""
-    if "&" in target[:300]:
-        target = unescape(target)
-    match = _AUTHORITY.match(target)
-    if match is None:
-        scheme = target[:11].lstrip().partition(":")[0]
-        return ("script", scheme + ":") if scheme in {"javascript", "vbscript", "data"} else None
-    return _authority(match[1] or match[2])
+def _targets(text: str, html: str) -> tuple[list[str], list[str]]:
+    """(authorities of the links, as they stand; schemes that run something)"""
+    found: list[str] = _IN_TEXT.findall(text) if "http" in text else []
+    if "www." in text:
+        found += _BARE.findall(text)
+    if not html:
+        return found, []
+    hrefs: list[tuple[str, str]] = _IN_HTML.findall(html)
+    if any(odd.endswith("&") for _, odd in hrefs):  # the scheme is written in entities
+        hrefs = _IN_HTML.findall(plain(html))
+    found += [host for host, _ in hrefs if host]
+    if "<form" in html:
+        found += _ACTION.findall(html)
+    return found, [odd for _, odd in hrefs if odd.endswith(":")]
 
 
 @lru_cache(maxsize=20_000)
 def _authority(authority: str) -> tuple[str, str] | None:
-    before, at, rest = authority.rpartition("@")
+    """(host, userinfo or address; the host); None for what is no host on the net."""
+    if "&" in authority:
+        authority = plain(authority)
+    before, at, rest = authority.partition("#")[0].rpartition("@")
     host = unquote(rest) if "%" in rest else rest
     if host.startswith("["):
         return "address", host[:60]
@@ -157,12 +158,13 @@ def _mismatched(html: str) -> Iterator[tuple[str, str]]:
         if named is None:
             continue
         leads = _HREF.search(attributes)
-        found = _read(leads[1]) if leads else None
+        target = _AUTHORITY.match(leads[1]) if leads else None
+        found = _authority(target[1]) if target else None
         if found is None:
             continue
-        seen, target = ascii_host(named[1]), found[1]
-        if found[0] == "address" or (registrable(seen) != registrable(target) and _is_domain(seen)):
-            yield seen, target
+        seen, host = ascii_host(named[1]), found[1]
+        if _is_domain(seen) and (found[0] == "address" or registrable(seen) != registrable(host)):
+            yield seen, host
 
 
 def _is_domain(host: str) -> bool:

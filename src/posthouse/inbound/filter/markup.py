@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-from html import unescape
 from itertools import islice
 from typing import Final
 
 import msgspec
 
-_HIDES: Final = (
-    "display:none", "display: none", "font-size:0", "font-size: 0", "visibility:hidden", "visibility: hidden",
-    "opacity:0", "opacity: 0", "font-size:1px", "font-size: 1px",
-)  # fmt: skip
+from posthouse.inbound.filter.links import plain
+
+_TAGS: Final = re.compile(r"<(form|script|iframe|object|embed|input|meta|img)\b")
+_RUNS: Final = frozenset({"script", "iframe", "object", "embed"})
 _HIDDEN: Final = re.compile(
     r"style\s?=\s?[\"'][^\"'>]{0,500}?(?:display:\s?none|visibility:\s?hidden|opacity:\s?0(?![.\d])|"
     r"font-size:\s?(?:0(?![.\d])|[01]px))[^>]{0,500}>([^<]{200,20000})"
@@ -40,26 +39,27 @@ class Markup(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 NO_MARKUP: Final = Markup()
 
 
-def markup(html: str, shown: str, links: int) -> Markup:
+def markup(html: str, shown: int, links: int, *, hides: bool) -> Markup:
     """:param html: lower-cased.
-    :param shown: the text that a reader sees.
+    :param shown: characters of text that a reader sees.
     :param links: how many the message has.
+    :param hides: whether the parser saw a style that hides (its flaw `hidden_text`).
     """
+    tags: set[str] = set(_TAGS.findall(html))
+    hidden = _hidden(html) if hides else 0
     return Markup(
-        hidden=_hidden(html),
-        form="<form" in html,
-        password="<input" in html and _PASSWORD.search(html) is not None,
-        script="<script" in html or "<iframe" in html or "<object" in html or "<embed" in html,
-        refresh="http-equiv" in html and _REFRESH.search(html) is not None,
-        image_only="<img" in html and links > 0 and len(shown) < 60,
+        hidden=hidden,
+        form="form" in tags,
+        password="input" in tags and _PASSWORD.search(html) is not None,
+        script=not tags.isdisjoint(_RUNS),
+        refresh="meta" in tags and _REFRESH.search(html) is not None,
+        image_only="img" in tags and links > 0 and shown - hidden < 60,
     )
 
 
 def _hidden(html: str) -> int:
-    if not any(style in html for style in _HIDES):
-        return 0
     most = 0
     for match in islice(_HIDDEN.finditer(html), 20):
         # Newsletters fill their preheader with invisible characters, which is no text.
-        most = max(most, len(_INVISIBLE.sub(" ", unescape(match[1])).strip()))
+        most = max(most, len(_INVISIBLE.sub(" ", plain(match[1])).strip()))
     return most if most > MUCH else 0

@@ -25,7 +25,11 @@ _DYNAMIC: Final = re.compile(
     r"(?:^|[.-])(?:dyn|dynamic|dhcp|dial|dialup|dsl|adsl|pool|ppp|cable|broadband|customer)[.\d-]"
 )
 _RANK: Final = re.compile(r"\b(?:ceo|cfo|coo|director|president|chairman|hr|human resources|payroll)\b", re.IGNORECASE)
-_KNOWN_SESSION: Final = frozenset({"helo_ip", "helo_unresolvable", "early_talker"})
+_KNOWN_SESSION: Final = frozenset(
+    "early_talker helo_ip helo_ours helo_unqualified helo_unresolvable rdns_none rdns_unconfirmed "
+    "sender_null_mx sender_unresolvable".split()
+)
+"""The gateway's codes that have rules of their own."""
 
 
 def _rule(code: str, score: float, text: str, test: Callable[[Facts], bool | str]) -> Rule[Facts]:
@@ -35,7 +39,7 @@ def _rule(code: str, score: float, text: str, test: Callable[[Facts], bool | str
 def _stranger(facts: Facts) -> bool:
     """From the world, with nothing that proves the author and nobody who vouches for a forward."""
     proof = facts.proof
-    return proof.known and not proof.author and not proof.excused
+    return proof.known and not proof.author and not proof.excused and not proof.unsure
 
 
 def _generic_host(facts: Facts) -> bool | str:
@@ -48,7 +52,8 @@ def _generic_host(facts: Facts) -> bool | str:
 
 
 def _helo_ours(facts: Facts) -> bool | str:
-    return facts.proof.known and (facts.helo in facts.ours or facts.helo == "localhost") and facts.helo
+    ours = facts.helo in facts.ours or facts.helo == "localhost" or "helo_ours" in facts.session
+    return facts.proof.known and ours and facts.helo
 
 
 def _shouts(facts: Facts) -> bool:
@@ -88,13 +93,14 @@ def _file(facts: Facts, risk: str) -> bool | str:
 
 
 def _said(facts: Facts, kind: str) -> int:
-    return sum(1 for one in facts.phrases if one.startswith(kind)) if facts.phrases else 0
+    phrases = facts.wording.phrases
+    return sum(1 for one in phrases if one.startswith(kind)) if phrases else 0
 
 
 def _words(facts: Facts, kind: str, least: int, below: int = 1000) -> bool | str:
     if not least <= _said(facts, kind) < below:
         return False
-    return ", ".join(sorted(one.partition("/")[2] for one in facts.phrases if one.startswith(kind))[:3])
+    return ", ".join(sorted(one.partition("/")[2] for one in facts.wording.phrases if one.startswith(kind))[:3])
 
 
 AUTHENTICATION: Final = (
@@ -142,7 +148,7 @@ AUTHENTICATION: Final = (
 CONNECTION: Final = (
     _rule(
         "no_reverse_dns", 1.0, "The sending server has no name in DNS that leads back to it.",
-        lambda f: f.proof.known and f.host is None,
+        lambda f: not f.session.isdisjoint({"rdns_none", "rdns_unconfirmed"}),
     ),
     _rule("generic_host", 1.0, "The sending server's name, {}, is one of a customer's line.", _generic_host),
     _rule(
@@ -151,6 +157,18 @@ CONNECTION: Final = (
     _rule(
         "helo_unresolvable", 0.7, "It greeted as {}, a name that does not exist.",
         lambda f: "helo_unresolvable" in f.session and f.helo,
+    ),
+    _rule(
+        "helo_unqualified", 0.7, "It greeted as {}, which is no full host name.",
+        lambda f: "helo_unqualified" in f.session and f.helo,
+    ),
+    _rule(
+        "sender_unresolvable", 1.5, "The envelope sender's domain does not exist.",
+        lambda f: "sender_unresolvable" in f.session,
+    ),
+    _rule(
+        "sender_null_mx", 1.5, "The envelope sender's domain says that it takes no mail.",
+        lambda f: "sender_null_mx" in f.session,
     ),
     _rule("helo_ours", 2.5, "It greeted as {}, which is our own name.", _helo_ours),
     _rule(
@@ -323,20 +341,20 @@ WORDING: Final = (
     _rule("extortion", 2.0, "It speaks as extortion does (“{}”).", lambda f: _words(f, "extortion", 3)),
     _rule(
         "extortion_coin", 3.0, "It names a wallet ({}) and speaks as extortion does.",
-        lambda f: _said(f, "extortion") > 1 and f.coin,
+        lambda f: _said(f, "extortion") > 1 and f.wording.coin,
     ),
     _rule("pills", 2.5, "It offers medicine as spam does (“{}”).", lambda f: _words(f, "pills", 1)),
     _rule("gain", 0.8, "It promises gain or rank (“{}”).", lambda f: _words(f, "gain", 1, below=2)),
     _rule("gain_plain", 2.5, "It promises gain or rank several times (“{}”).", lambda f: _words(f, "gain", 2)),
     _rule(
-        "errand", 3.5, "A stranger at a free mail service asks for an errand with money (“{}”).",
+        "errand", 4.0, "A stranger at a free mail service asks for an errand with money (“{}”).",
         lambda f: f.owner in FREEMAIL and _words(f, "errand", 2),
     ),
     _rule(
         "split_words", 2.0, "Invisible characters cut the words of its text.", lambda f: f.split_words > 2
     ),
     _rule(
-        "mixed_text", 2.0, "Words of its text mix letters of several scripts.", lambda f: f.mixed_text > 2
+        "mixed_text", 2.0, "Words of its text mix letters of several scripts.", lambda f: f.wording.mixed > 2
     ),
 )  # fmt: skip
 

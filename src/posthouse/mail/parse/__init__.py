@@ -13,10 +13,21 @@ Raw octets are never kept: everything is an offset into the message.
 
 from __future__ import annotations
 
-from posthouse.mail.parse.fields import header_fields, unfold
+from posthouse.mail.parse.fields import Raw, header_fields, unfold
 from posthouse.mail.parse.flaws import FLAWS
 from posthouse.mail.parse.message import parse
 from posthouse.mail.parse.reading import content, decoded, search_text, text
 from posthouse.mail.parse.words import decode_words
 
-__all__ = ["FLAWS", "content", "decode_words", "decoded", "header_fields", "parse", "search_text", "text", "unfold"]
+__all__ = [
+    "FLAWS",
+    "Raw",
+    "content",
+    "decode_words",
+    "decoded",
+    "header_fields",
+    "parse",
+    "search_text",
+    "text",
+    "unfold",
+]

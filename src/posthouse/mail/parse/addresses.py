@@ -4,6 +4,7 @@ programs write instead: names without quotes, brackets without end, semicolons f
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from posthouse.mail.parse.comments import comment, without_comments
 from posthouse.mail.parse.words import clean, decoded
@@ -13,11 +14,12 @@ MAX_ADDRESSES = 10_000
 MAX_NAME = 256
 """Characters of a name."""
 _MAX_ADDRESS = 1000  # characters; longer ones are none
+_SHORT = 128  # characters of a list that is remembered: the same people write and are written to
 _MAX_WORD = 4096  # characters that are joined to one word
 
 _PLAIN_NAME = re.compile(r'[^"\\(),:;<>@\[\]]*+')
 _QUOTED_NAME = re.compile(r'"([^"\\]*+)"')
-_PLAIN_ADDRESS = re.compile(r'([^\s"\\(),:;<>@\[\]]++@)([A-Za-z0-9.-]++)')
+_PLAIN_ADDRESS = re.compile(r"([!#-'*+./0-9=?A-Z^-~-]++@)([A-Za-z0-9.-]++)")
 _SPLITTABLE = re.compile(r"[^\"\\(:;]*+")
 _TOKEN = re.compile(
     r'\s*+(?:("(?:[^"\\]++|\\.)*+")|<((?:"(?:[^"\\]++|\\.)*+"|[^"<>]++)*+)>?|([,;:(])|(\[[^\[\]<>,;]*+\])'
@@ -34,6 +36,15 @@ _SPACES = re.compile(r"\s+")
 
 def parse_addresses(text: str) -> tuple[Addr, ...]:
     """The mailboxes of an unfolded address list, in their order; groups are flattened."""
+    return _seen_before(text) if len(text) <= _SHORT else _read(text)
+
+
+@lru_cache(maxsize=2048)
+def _seen_before(text: str) -> tuple[Addr, ...]:
+    return _read(text)
+
+
+def _read(text: str) -> tuple[Addr, ...]:
     if _SPLITTABLE.fullmatch(text) is not None:
         simple: list[Addr] = []
         for piece in text.split(",", MAX_ADDRESSES)[:MAX_ADDRESSES]:

@@ -129,7 +129,7 @@ def _quoted_printable(pieces: Iterator[bytes]) -> Iterator[bytes]:
 def _unquoted(data: bytes) -> bytes:
     if b"\n" not in data and b"\r" in data:
         data = data.replace(b"\r", b"\n")  # lines that end in CR alone; binascii would drop them
-    if b" \r\n" in data or b" \n" in data or b"\t\r\n" in data or b"\t\n" in data:
+    if b" \r" in data or b" \n" in data or b"\t" in data:
         data = _TRAILING.sub(b"", data)  # RFC 2045 §6.7 (3)
     return a2b_qp(data)
 

@@ -38,6 +38,8 @@ def read_block(message: Raw, start: int, end: int) -> Block:
     if stop - start > _SMALL:
         return _read_long(message, start, stop, body)
     fields: list[tuple[bytes, bytes, bytes]] = _FIELD.findall(message[start:stop])
+    if len(fields) > MAX_FIELDS:
+        return _read_long(message, start, stop, body)
     for name, _, _ in fields:
         if not name:
             return _read_long(message, start, stop, body)

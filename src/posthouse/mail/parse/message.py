@@ -18,6 +18,7 @@ from posthouse.mail.parsed import Addr, Parsed, Part
 MAX_LINE = 998  # octets, RFC 5322 §2.1.1
 MAX_REFERENCES = 200
 _MAX_ID = 998
+_PAIRED = 1024  # octets that are looked through for CR and LF apart
 _HTML_CHECKED = 16_384  # octets of an HTML part that are looked through for hidden text
 _MAX_LIST = 262_144  # octets of an address list
 _LISTED = (b"to", b"cc", b"bcc", b"reply-to")
@@ -217,7 +218,9 @@ def _whole_lines(message: Raw, flaws: set[str]) -> Raw:
     size = len(message)
     newlines = count(message, b"\n", 0, size)
     returns = count(message, b"\r", 0, size)
-    if newlines != returns or count(message, b"\r\n", 0, size) != newlines:
+    # As many of both and never in pairs would be a strange message: its beginning shows it.
+    near = min(size, _PAIRED)
+    if newlines != returns or count(message, b"\n", 0, near) != count(message, b"\r\n", 0, near):
         flaws.add("bare_newline")
     if newlines == 0 and returns:
         return (message if isinstance(message, bytes) else message[:]).replace(b"\r", b"\n")

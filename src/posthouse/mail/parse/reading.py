@@ -14,11 +14,12 @@ from posthouse.mail.parsed import Parsed, Part
 
 PREVIEW = 256
 """Characters of a preview."""
-_TAKEN = 1536  # octets of a plain part that are looked at for a preview
+_TAKEN = (768, 8192)  # octets of a plain part that are looked at for a preview
 _TAKEN_HTML = (16_384, 262_144)
 _MAX_INDEXED = 1 << 18
 _MARGIN = 65_536
 _UNSEEN = re.compile("[\u00ad\u034f\u200b\u2060]+|(?<!\\S)\u200c+(?!\\S)")
+_FILLING = "\u00ad\u034f\u200b\u2060\u200c"
 _FLOWED = re.compile(r" \r?\n")
 
 
@@ -44,7 +45,11 @@ def preview(message: Raw, texts: list[Part], htmls: list[Part]) -> str:
     """
     for part in texts[:4]:
         if part.type == "text/plain":
-            found = _seen(_plain_start(message, part))
+            found = ""
+            for size in _TAKEN:
+                found = _seen(_plain_start(message, part, size))
+                if len(found) >= PREVIEW - 8 or part.length <= size:
+                    break
             if found:
                 return found
     for part in htmls[:4]:
@@ -124,8 +129,8 @@ def _characters(message: Raw, part: Part, octets: int) -> str:
     return charsets.decode(data if whole else data[:octets], charset, whole=whole)
 
 
-def _plain_start(message: Raw, part: Part) -> str:
-    length = min(part.length, _TAKEN)
+def _plain_start(message: Raw, part: Part, most: int) -> str:
+    length = min(part.length, most)
     data = next(_octets(message, part.body, length, part.encoding, length), b"") if length else b""
     start = charsets.decode(data, part.charset, whole=length == part.length)
     if " \r\n" in start and _has_delsp(message, part):
@@ -143,6 +148,8 @@ def _has_delsp(message: Raw, part: Part) -> bool:
 
 
 def _seen(start: str) -> str:
-    if not start.isascii():
-        start = _UNSEEN.sub("", start)
-    return clean(" ".join(start[: PREVIEW * 64].split())[:PREVIEW], PREVIEW)
+    start = " ".join(start[: PREVIEW * 64].split())
+    # What senders fill the preview with, so that nothing follows their own words.
+    if not start.isascii() and any(c in start for c in _FILLING):
+        start = " ".join(_UNSEEN.sub("", start[: PREVIEW * 2]).split())
+    return clean(start, PREVIEW)

@@ -15,6 +15,7 @@ MAX_TEXT = 4000
 _MAX_RAW = 65_536  # octets of a value that are looked at
 
 _START = re.compile(r"=\?([A-Za-z0-9_.:+()-]{1,60})(?:\*[A-Za-z0-9-]{0,40})?\?([bBqQ])\?")
+_SOUND = re.compile(r"=\?([^?*\s]{1,60})(?:\*[^?\s]{0,40})?\?[bBqQ]\?[^?\s]*\?=")
 _SPACES = re.compile("[\t-\r\x1c-\x1f\x85\u2028\u2029]+")
 # Controls, overrides of the writing direction, lone surrogates, the byte order mark.
 _UNWANTED = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\u202a-\u202e\ud800-\udfff\ufeff]+")
@@ -39,9 +40,10 @@ def unfolded(value: bytes, most: int = _MAX_RAW) -> str:
 def clean(text: str, most: int = MAX_TEXT) -> str:
     """NFC, without control characters, without blanks around, at most `most` characters."""
     text = text[:most]  # normalising a long run of combining marks takes the square of its length
-    if text.isascii() and text.isprintable():
+    if not text.isprintable():
+        text = _UNWANTED.sub("", _SPACES.sub(" ", text))
+    if text.isascii():
         return text.strip()
-    text = _UNWANTED.sub("", _SPACES.sub(" ", text))
     return unicodedata.normalize("NFC", text)[:most].strip()
 
 
@@ -87,8 +89,8 @@ def decoded(text: str) -> str:
 
 def are_sound(text: str) -> bool:
     """Whether each encoded word in unfolded `text` is whole and in a known charset."""
-    starts = list(_START.finditer(text))
-    return len(starts) == text.count("=?") and all(charsets.codec(found[1]) is not None for found in starts)
+    words = _SOUND.findall(text)
+    return len(words) == len(_START.findall(text)) and all(charsets.codec(word) is not None for word in words)
 
 
 def _joined(run: list[tuple[str, str]], charset: str) -> str:

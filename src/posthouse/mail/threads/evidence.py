@@ -9,7 +9,18 @@ from __future__ import annotations
 import re
 from difflib import SequenceMatcher
 
-from posthouse.mail.threads.keys import FORWARD, OPEN, OURS, REPLY, REPORT, TICKET, Candidate, Facts, joins_by_subject
+from posthouse.mail.threads.keys import (
+    FORWARD,
+    OPEN,
+    OURS,
+    RECURRING,
+    REPLY,
+    REPORT,
+    TICKET,
+    Candidate,
+    Facts,
+    joins_by_subject,
+)
 
 ENOUGH = 1
 """The least weight that joins two emails."""
@@ -79,11 +90,11 @@ def anchors(a: Candidate, b: Candidate) -> bool:
     return shares_id(a.facts, b.facts) and earlier(a, b) and b.facts.message not in a.facts.refs
 
 
-def moment(a: Candidate) -> tuple[int, int, int, str]:
-    """What an account's emails are ordered by: time, and for one second what they are. Not the
-    order in which they came, as far as they differ at all."""
-    facts = a.facts
-    return (facts.at, facts.message, facts.author, a.email_id)
+def moment(a: Candidate) -> tuple[object, ...]:
+    """What an account's emails are ordered by: time, and within a second what they say. Their ids
+    tell of the order in which they came, so those decide only between mails that are alike."""
+    f = a.facts
+    return (f.at, f.message, f.author, f.flags, f.parent, f.list_id, f.refs, f.people, f.quoted, f.own, a.email_id)
 
 
 def earlier(a: Candidate, b: Candidate) -> bool:
@@ -101,7 +112,7 @@ def target(b: Candidate, family: list[Candidate]) -> Candidate | None:
     """
     if not seeks(b.facts) or any(anchors(a, b) for a in family if a is not b):
         return None
-    best: tuple[int, tuple[int, int, int, str]] | None = None
+    best: tuple[int, tuple[object, ...]] | None = None
     found = None
     repeated = _is_repeated(b, family)
     doubt = _REPEATED if repeated and b.facts.refs else 0
@@ -121,12 +132,13 @@ def target(b: Candidate, family: list[Candidate]) -> Candidate | None:
 def _is_repeated(b: Candidate, family: list[Candidate]) -> bool:
     """Whether several conversations began with this subject around that time: then a mail that
     answers a missing one may belong to any of them, or to another that is missing too."""
-    heads = 0
-    for a in family:
-        if a is not b and begins(a.facts) and abs(a.facts.at - b.facts.at) <= REPEATED_WITHIN:
-            heads += 1
-            if heads > 1:
+    head: Facts | None = None
+    for one in family:
+        a = one.facts
+        if one is not b and begins(a) and abs(a.at - b.facts.at) <= REPEATED_WITHIN:
+            if head is not None and not shares_id(head, a):
                 return True
+            head = a
     return False
 
 
@@ -146,14 +158,14 @@ def weigh(child: Candidate, parent: Candidate, *, rare: bool = False) -> int:
         gap = SKEW
     quotes = overlap(b.quoted, a.own)
     cites = bool(b.cited) and (a.author in b.cited or a.name in b.cited)
-    weight = _nearness(gap, rare) + 3 * quotes + 2 * cites + _addressed(a, b) + _doubts(a, b)
+    weight = _nearness(gap, rare, bool(b.refs)) + 3 * quotes + 2 * cites + _addressed(a, b) + _doubts(a, b)
     if b.refs or b.flags & REPLY:
         return weight
     return weight - 1 if b.flags & FORWARD else weight + _without_prefix(a, b, quotes)
 
 
-def _nearness(gap: int, rare: bool) -> int:
-    if gap <= 4 * _DAY:
+def _nearness(gap: int, rare: bool, dangling: bool) -> int:
+    if gap <= (2 if dangling else 4) * _DAY:
         return 3
     if gap <= 14 * _DAY:
         return 2
@@ -172,6 +184,8 @@ def _addressed(a: Facts, b: Facts) -> int:
 def _doubts(a: Facts, b: Facts) -> int:
     doubt = -1 if len(b.text) < _SHORT else 0
     if len(b.text) < 3:
+        doubt -= 2
+    if b.refs and b.flags & RECURRING:
         doubt -= 2
     if b.refs and a.message and begins(a):
         # It refers to something, and not to this first mail: a chain would have named it.

@@ -47,6 +47,8 @@ TICKET = 32
 """The subject has a number that names one thing."""
 OURS = 64
 """Written by the account's owner."""
+RECURRING = 128
+"""The subject speaks of a day or a period, so it comes again."""
 
 _DAY = 86_400
 _EARLIEST = 631_152_000  # 1990: older dates are wrong clocks
@@ -117,7 +119,7 @@ def thread_keys(parsed: Parsed, *, received_at: int, text: str = "", own: Collec
     :param received_at: µs since 1970.
     :param text: the beginning of what is shown, as plain text with quotes (2,000 characters are
         read); empty leaves quotations out of the evidence.
-    :param own: the account's addresses, domains in lower case. All mail of an account has them in
+    :param own: the account's addresses in lower case. All mail of an account has them in
         common, so they say nothing.
     """
     subject = read_subject(parsed.subject)
@@ -186,16 +188,16 @@ def _facts(
     excerpt = read_excerpt(text)
     return Facts(
         _moment(parsed.date, received_at),
-        _flags(parsed, subject, author.address in own),
+        _flags(parsed, subject, author.address.lower() in own),
         subject.key >> _HALF,
         subject.folded[:_KEPT_SUBJECT],
         message >> _HALF,
         parent >> _HALF,
         tuple([one >> _HALF for one in refs]),
         _people(parsed, own),
-        _person(author.address),
+        name_mark(author.address or author.name),
         name_mark(author.name),
-        _person(parsed.list_id) if parsed.list_id else 0,
+        name_mark(parsed.list_id) if parsed.list_id else 0,
         excerpt.own,
         excerpt.quoted,
         excerpt.cited,
@@ -203,7 +205,6 @@ def _facts(
 
 
 _NOBODY = Addr("", "")
-_person = name_mark
 
 
 def _moment(date: int | None, received_at: int) -> int:
@@ -216,8 +217,9 @@ def _moment(date: int | None, received_at: int) -> int:
 
 def _people(parsed: Parsed, own: Collection[str]) -> tuple[int, ...]:
     everyone = [*parsed.from_[:4], *parsed.reply_to[:4], *parsed.to[:MAX_PEOPLE], *parsed.cc[:MAX_PEOPLE]]
-    marks = [_person(one.address) for one in everyone if one.address and one.address not in own]
-    return tuple(dict.fromkeys(marks))[:MAX_PEOPLE] if len(marks) > 1 else tuple(marks)
+    # Archives spoil addresses (`ann at example.com`); what is left of them stands as the name.
+    marks = [name_mark(one.address or one.name) for one in everyone if one.address.lower() not in own]
+    return tuple([one for one in dict.fromkeys(marks) if one])[:MAX_PEOPLE]
 
 
 def _flags(parsed: Parsed, subject: Subject, ours: bool) -> int:
@@ -228,6 +230,8 @@ def _flags(parsed: Parsed, subject: Subject, ours: bool) -> int:
         flags |= OPEN
     if subject.ticket:
         flags |= TICKET
+    if subject.recurring:
+        flags |= RECURRING
     if ours:
         flags |= OURS
     return flags | BULK if _is_bulk(parsed, subject.reply) else flags

@@ -20,12 +20,11 @@ _MAX_CITED = 4
 _MIN_SENTENCE = 20  # letters and digits; shorter ones are anybody's
 _MIN_WIDE = 9  # the same for scripts that need fewer
 
-_ATTRIBUTION = 80  # characters at its end that are searched
+_ATTRIBUTION = 100  # characters at its end that are searched
 _WROTE = re.compile(
-    r"(?:wrote|writes|said|schrieb|geschrieben|a écrit|écrivait|escribió|escreveu|ha scritto|scrisse|skrev|schreef"
-    r"|napisał(?:\(a\))?|napsal|kirjoitti|yazdı|írta|a scris|написала?|пишет|пише|έγραψε|كتب|כתב|写道|寫道|のメール|작성)"
-    r"[^\n]{0,40}[:：]\s*$",
-    re.IGNORECASE,
+    r"wrote|writes|said|schrieb|geschrieben|a écrit|écrivait|escribió|escreveu|ha scritto|scrisse|skrev|schreef"
+    r"|napisał(?:\(a\))?|napsal|kirjoitti|yazdı|írta|a scris"
+    r"|написала?|пишет|пише|έγραψε|كتب|כתב|写道|寫道|のメール|작성"
 )
 _ORIGINAL = re.compile(
     r"^(?:-{2,}|_{5,})\s*(?:original message|forwarded message|ursprüngliche nachricht|weitergeleitete nachricht"
@@ -39,7 +38,6 @@ _ADDRESS = re.compile(r"[^\s<>()\[\]:;,\"']{1,64}(?:@| at )[\w.-]{1,128}")
 _FROM = re.compile(
     r"(?:from|von|de|da|van|från|fra|od|от|发件人|寄件者|差出人|보낸 사람)\s?[:：]\s*(.{1,200})", re.IGNORECASE
 )
-_NAME = re.compile(r"([^\s,<>\"()\d:]+,? [^\s,<>\"()\d:]+)[\"']?\s*(?:<[^<>]*>|\([^()]*\)|\[[^\[\]]*\])?\s*$")
 
 
 class Excerpt(msgspec.Struct, frozen=True, gc=False):
@@ -85,7 +83,7 @@ def _sides(lines: list[str]) -> tuple[list[str], list[str], set[int]]:
                 signed = True
             else:
                 inside = True
-        elif not signed or (bare[-1] in ":：" and _WROTE.search(bare, max(0, len(bare) - _ATTRIBUTION)) is not None):
+        elif not signed or _said(bare) is not None:
             own.append(bare)
     return own, quoted, cited
 
@@ -109,18 +107,34 @@ def _cite(own: list[str], cited: set[int]) -> None:
     """Notes whom an attribution (`On Monday, Ann Lee <ann@example.com> wrote:`) names, and takes it
     from the mail's own lines."""
     last = own[-1] if own else ""
-    skipped = max(0, len(last) - _ATTRIBUTION)
-    found = _WROTE.search(last, skipped) if last and last[-1] in ":：" else None
+    found = _said(last)
     if found is None:
         return
-    phrase = own.pop()[: found.start()].strip()
-    if own and phrase.count(" ") < 3:
+    at, tail = found
+    phrase = own.pop()[:at].strip()
+    if len(tail) > 2:  # `Am Montag schrieb Ann Lee:`
+        phrase = tail
+    elif own and phrase.count(" ") < 3:
         phrase = f"{own.pop()} {phrase}"
     phrase = phrase[-2 * _ATTRIBUTION :]
-    cited.update(name_mark(address.replace(" at ", "@")) for address in _ADDRESS.findall(phrase)[:2])
-    name = _NAME.search(phrase, max(0, len(phrase) - _ATTRIBUTION))
-    if name is not None:
-        cited.add(name_mark(name[1]))
+    if "@" in phrase or " at " in phrase:
+        cited.update([name_mark(address.replace(" at ", "@")) for address in _ADDRESS.findall(phrase)[:2]])
+    words = phrase.partition("<")[0].partition("(")[0].strip("\"' ").split()[-2:]
+    if words and not any(c.isdigit() for c in words[0]):
+        cited.add(name_mark(" ".join(words)))
+    cited.discard(0)
+
+
+def _said(line: str) -> tuple[int, str] | None:
+    """Where the verb of an attribution begins in a line, and what follows it before the colon."""
+    if not line or line[-1] not in ":：":
+        return None
+    low = line[-_ATTRIBUTION:].lower()
+    found = _WROTE.search(low)
+    if found is None:
+        return None
+    cut = len(line) - len(low) if len(low) == min(len(line), _ATTRIBUTION) else 0
+    return cut + found.start(), line[cut + found.end() : -1].strip()
 
 
 def _sentences(text: str) -> tuple[int, ...]:

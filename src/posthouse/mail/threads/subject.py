@@ -44,6 +44,16 @@ _TICKET = re.compile(
     r"|(?-i:\b[A-Z]{2,10}-\d{1,7}\b)|\b\d{5,}\b",
     re.IGNORECASE,
 )
+_RECURRING = frozenset(
+    """
+    daily weekly monthly quarterly yearly annual today tonight tomorrow monday tuesday wednesday thursday
+    friday saturday sunday week weeks month months quarter standup täglich wöchentlich monatlich heute morgen
+    woche monat quotidien hebdomadaire mensuel aujourd'hui demain semaine mois diario semanal mensual mensal
+    hoy hoje mañana amanhã semana mes mês oggi domani settimana mese vandaag maand dagens vecka сегодня
+    завтра неделя недели неделю месяц месяца dziś jutro tydzień bugün yarın hafta
+    """.split()
+)
+_RECURRING_WIDE = re.compile("每日|每周|每週|每月|今天|明天|毎日|毎週|今日|明日|週報|周报")
 _TAG = re.compile(r"\[([^\[\]]{1,80})\]\s*(?=\S)")
 _WRAPPED = re.compile(rf"\[\s*(?:{_FORWARD})\s?[:：](?P<inner>.*)\]", re.IGNORECASE | re.DOTALL)
 _NOISE = re.compile(
@@ -61,7 +71,8 @@ _NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
 
 class Subject(msgspec.Struct, frozen=True, gc=False):
     """`base`: what is left, in its own letters. `reply`, `forward`: the outermost prefix.
-    `ticket`: a number in it names one thing. `folded`: letters and digits only, for comparing, and a
+    `ticket`: a number in it names one thing. `recurring`: it speaks of a day or a
+    period, so it comes again. `folded`: letters and digits only, for comparing, and a
     colon behind a leading label (`Accepted: Lunch`).
     `key`: 128 bits of that; 0 for a subject without any words."""
 
@@ -69,6 +80,7 @@ class Subject(msgspec.Struct, frozen=True, gc=False):
     reply: bool
     forward: bool
     ticket: bool
+    recurring: bool
     folded: str
     key: int
 
@@ -86,7 +98,12 @@ def read_subject(text: str) -> Subject:
     ticket = _DIGITS.search(base) is not None and _TICKET.search(base) is not None
     label, colon, rest = base.partition(": ")
     labelled = f"{_fold(label)}:{_fold(rest)}" if colon else folded
-    return Subject(base, reply, forward, ticket, labelled, key)
+    return Subject(base, reply, forward, ticket, _recurs(base), labelled, key)
+
+
+def _recurs(base: str) -> bool:
+    words = base.lower().replace("?", " ").replace("!", " ").replace(",", " ").replace(":", " ").split()
+    return not _RECURRING.isdisjoint(words) or (not base.isascii() and _RECURRING_WIDE.search(base) is not None)
 
 
 _DIGITS = re.compile(r"\d")

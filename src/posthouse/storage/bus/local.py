@@ -14,6 +14,11 @@ class LocalBus(Bus):
         self._listeners: dict[str, set[_Subscription]] = {}
         self._closed = False
 
+    @property
+    def subscriptions(self) -> int:
+        """How many listen now, counted once for each account; for metrics and tests."""
+        return sum(map(len, self._listeners.values()))
+
     def publish(self, changes: Sequence[Change]) -> None:
         for change in changes:
             for subscription in self._listeners.get(change.account, ()):

@@ -136,6 +136,6 @@ def parse_position(text: str) -> tuple[int, str]:
     if not (dot and email and len(text) <= 200 and number.removeprefix("-").isdecimal() and number.isascii()):
         raise errors.Invalid("the position is not one that a search gave", code="cursor_invalid")
     received_at = int(number)
-    if abs(received_at) >= 1 << 63 or "\0" in email:
+    if abs(received_at) >= 1 << 63 or not email.isprintable():
         raise errors.Invalid("the position is not one that a search gave", code="cursor_invalid")
     return received_at, email

@@ -53,7 +53,7 @@ async def newest(blocks: Sequence[Block], fetch: Fetch, most: int, before: Hit |
     emails = sum(block.emails for block in possible)
     if emails <= FEW:
         return _all(await fetch(possible or None, None) if possible else [], most)
-    first = _first(possible)
+    first = _first(possible) + (before is not None)  # the block that the position is in may be used up
     found = await fetch(possible[:first], None)
     if _enough(found, possible, first, most):
         return Newest(_sorted(found)[:most], None)

@@ -1,9 +1,9 @@
-"""Search in PostgreSQL: a tsvector for each message, under a GIN index.
+"""Search in PostgreSQL: a message's words in a text column, under a GIN index of a vector of them.
 
-GIN gives all matches in no order, so the newest of many are found by blocks (blocks.py): a
-message's vector also holds its account and block as words (`@12`, `@12/3`), and GIN meets
-short lists with long ones by skipping in the long. Vectors are written here word by word,
-never parsed by the server, so that both backends have the same words.
+GIN gives all matches in no order, so the newest of many are found by blocks (blocks.py): among
+a message's words are its account and block (`@12`, `@12/3`), and GIN meets short lists with
+long ones by skipping in the long. The index knows which words a message has, not where; a
+phrase, or a word of the body alone, is looked for in the words of what the index found.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from posthouse.storage.search.blocks import Block, Fetch, Hit
 from posthouse.storage.search.query import All, Node, Not, Some, Term
 from posthouse.storage.search.tables import Placed, TableSearch, reason, set_reason
 from posthouse.storage.search.tokens import BOUNDARY, MARKS, Tokens
+from posthouse.storage.search.words import LONGEST
 
-_LAST_POSITION = 16_383
-_POSITIONS_AT_MOST = 255
-"""Of one word; PostgreSQL keeps no more (documentation, 12.11 Limitations)."""
 _OCTETS_AT_MOST = 900_000
-"""Of one vector: words and positions must stay under 1 MB."""
+"""Of different words of one message: a vector is less than 1 MB (PostgreSQL, 12.11)."""
+_BODY = "|"
+"""Stands before the words of the body."""
 
 _INSERT = """
     INSERT INTO search_doc (email, account_no, received_at, words)
-    SELECT v.email, v.account_no, v.received_at, v.words::tsvector
+    SELECT v.email, v.account_no, v.received_at, v.words
     FROM {v(email text, account_no int, received_at int, words text)}"""
 _MATCHES = """
     SELECT received_at, email FROM search_doc
-    WHERE words @@ ($1::text)::tsquery AND (received_at, email) < ($2, $3) LIMIT $4"""
+    WHERE array_to_tsvector(string_to_array(words, ' ')) @@ ($1::text)::tsquery AND (received_at, email) < ($2, $3)"""
 _EVERY = 1 << 62
 _REMOVE = """
     DELETE FROM search_doc d USING search_account a
@@ -58,10 +58,8 @@ class PostgresSearch(TableSearch):
             )
         )
 
-    async def remove(self, account: str, emails: Sequence[str]) -> None:
-        known = [email for email in dict.fromkeys(emails) if "\0" not in email]
-        if known and "\0" not in account:
-            await self._write(lambda tx: tx.run(_REMOVE, account, known))
+    async def _remove(self, tx: Tx, account: str, emails: Sequence[str]) -> None:
+        await tx.run(_REMOVE, account, emails)
 
     async def clear(self) -> None:
         async def work(tx: Tx) -> None:
@@ -97,14 +95,16 @@ class PostgresSearch(TableSearch):
                     each.email,
                     each.account_no,
                     each.received_at,
-                    vector(each.tokens, _scopes(each.account_no, each.block)),
+                    text(each.tokens, each.account_no, each.block),
                 )
                 for each in placed
             ],
         )
 
-    def _fetcher(self, tx: Tx, account_no: int, root: Node, before: Hit) -> Fetch:
-        asked = _part(root)
+    def _fetcher(self, tx: Tx, account_no: int, holds: int, root: Node, before: Hit) -> Fetch:
+        asked = loose(root)
+        exactly, sought = exact(root) if not _is_exact(root) else ("", [])
+        statement = f"{_MATCHES}{' AND ' + exactly if exactly else ''} LIMIT $4"
         allowed = False
 
         async def fetch(blocks: Sequence[Block] | None, most: int | None) -> list[Hit]:
@@ -113,63 +113,100 @@ class PostgresSearch(TableSearch):
                 await tx.run("SET LOCAL enable_bitmapscan = on")
                 allowed = True
             scopes = [f"@{account_no}"] if blocks is None else [f"@{account_no}/{block.no}" for block in blocks]
-            query = f"({' | '.join(map(_quoted, scopes))}) & {asked}"
-            rows = await tx.rows(_MATCHES, query, *before, _EVERY if most is None else most)
+            query = f"({' | '.join(map(_quoted, scopes))})" + (f" & {asked}" if asked else "")
+            rows = await tx.rows(statement, query, *before, _EVERY if most is None else most, *sought)
             return [(received_at, email) for received_at, email in rows]
 
         return fetch
 
 
-def vector(tokens: Tokens, scopes: Sequence[str]) -> str:
-    """The words as a tsvector's text: those of the head weigh A, those of the body D."""
-    places: dict[str, list[str]] = {scope: [] for scope in scopes}
+def text(tokens: Tokens, account_no: int, block: int) -> str:
+    """The words in order, a space between any two. The first and the last are none of the message's."""
+    every = [f"@{account_no}", f"@{account_no}/{block}", *tokens.head, _BODY, *tokens.body, BOUNDARY]
+    if 4 * LONGEST * len(every) > _OCTETS_AT_MOST:
+        every = [*_bounded(every), BOUNDARY]
+    return " ".join(every)
+
+
+def _bounded(every: Sequence[str]) -> Iterator[str]:
+    seen: set[str] = set()
     octets = 0
-    for word, place in _placed(tokens):
-        found = places.get(word)
-        if found is None:
-            octets += 4 * len(word) + 8
-            if octets > _OCTETS_AT_MOST:
-                break
-            places[word] = [place]
-        elif len(found) < _POSITIONS_AT_MOST:
-            octets += 2
-            found.append(place)
-    return " ".join([f"'{word}':{','.join(at)}" if at else f"'{word}'" for word, at in places.items()])
+    for word in every:
+        if word not in seen:
+            seen.add(word)
+            octets += len(word.encode()) + 8
+        if octets > _OCTETS_AT_MOST:
+            return
+        yield word
 
 
-def _placed(tokens: Tokens) -> Iterator[tuple[str, str]]:
-    for at, word in enumerate(tokens.head, 1):
-        if word != BOUNDARY:
-            yield word, f"{min(at, _LAST_POSITION)}A"
-    for at, word in enumerate(tokens.body, len(tokens.head) + 2):
-        yield word, str(min(at, _LAST_POSITION))
-
-
-def _scopes(account_no: int, block: int) -> tuple[str, str]:
-    return f"@{account_no}", f"@{account_no}/{block}"
-
-
-def _part(node: Node) -> str:
+def _is_exact(node: Node) -> bool:
+    """Whether the index alone tells: no phrase, and nothing of the body alone."""
     match node:
         case Term():
-            return _term(node)
-        case Some(parts):
-            return f"({' | '.join(_part(part) for part in parts)})"
+            return (len(node.words) == 1 or _whole(node) is not None) and node.field != "body"
+        case All(parts) | Some(parts):
+            return all(map(_is_exact, parts))
         case Not(part):
-            return f"!({_part(part)})"
+            return _is_exact(part)
+
+
+def loose(node: Node) -> str | None:
+    """A tsquery that what matches the node also matches; None when there is none."""
+    match node:
+        case Term():
+            return f"({' & '.join(_lexemes(node))})"
         case All(parts):
-            return f"({' & '.join(_part(part) for part in parts)})"
+            known = [part for part in map(loose, parts) if part is not None]
+            return f"({' & '.join(known)})" if known else None
+        case Some(parts):
+            known = [part for part in map(loose, parts) if part is not None]
+            return f"({' | '.join(known)})" if len(known) == len(parts) else None
+        case Not(part):
+            return f"!({loose(part)})" if _is_exact(part) else None
 
 
-def _term(term: Term) -> str:
-    label = "D" if term.field == "body" else ""
-    mark = MARKS[term.field] if term.field is not None and term.field != "body" else ""
-    if term.whole and mark:
-        return _quoted(mark + term.whole)
-    parts = [_quoted(mark + word) + (f":{label}" if label else "") for word in term.words]
+def exact(root: Node) -> tuple[str, list[str]]:
+    """A condition on `words` that is the node itself, and its parameters from $5 on."""
+    sought: list[str] = []
+
+    def condition(node: Node) -> str:
+        match node:
+            case Term():
+                sought.append(_sought(node))
+                where = f"split_part(words, '{_BODY}', 2)" if node.field == "body" else "words"
+                return f"strpos({where}, ${4 + len(sought)}) > 0"
+            case All(parts):
+                return f"({' AND '.join(map(condition, parts))})"
+            case Some(parts):
+                return f"({' OR '.join(map(condition, parts))})"
+            case Not(part):
+                return f"NOT ({condition(part)})"
+
+    return condition(root), sought
+
+
+def _mark(term: Term) -> str:
+    return MARKS[term.field] if term.field is not None and term.field != "body" else ""
+
+
+def _whole(term: Term) -> str | None:
+    return _mark(term) + term.whole if term.whole and _mark(term) else None
+
+
+def _lexemes(term: Term) -> list[str]:
+    if (whole := _whole(term)) is not None:
+        return [_quoted(whole)]
+    lexemes = [_quoted(_mark(term) + word) for word in term.words]
     if term.prefix:
-        parts[-1] = f"{_quoted(mark + term.words[-1])}:*{label}"
-    return f"({' <-> '.join(parts)})"
+        lexemes[-1] += ":*"
+    return lexemes
+
+
+def _sought(term: Term) -> str:
+    """As it stands among the words: after a space, and before one unless a word only begins so."""
+    row = _whole(term) or " ".join([_mark(term) + word for word in term.words])
+    return f" {row}" if term.prefix else f" {row} "
 
 
 def _quoted(word: str) -> str:

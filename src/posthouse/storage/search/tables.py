@@ -22,6 +22,8 @@ from posthouse.storage.search.tokens import Tokens, tokens
 
 T = TypeVar("T")
 
+SECONDS_AT_MOST = 10.0
+"""Of one query."""
 NEWER_THAN_ALL: Hit = ((1 << 63) - 1, "")
 _DOCS_AT_ONCE = 1000
 _CHARACTERS_AT_ONCE = 8_000_000
@@ -81,13 +83,22 @@ class TableSearch:
             added += await self._write(lambda tx, prepared=prepared: self._index(tx, prepared))
         return added
 
+    async def remove(self, account: str, emails: Sequence[str]) -> None:
+        known = [email for email in dict.fromkeys(emails) if email.isprintable()]
+        if known and account.isprintable():
+            await self._write(lambda tx: self._remove(tx, account, known))
+
     async def query(self, account: str, query: Query, *, limit: int = 50, before: str | None = None) -> Page:
         start = parse_position(before) if before is not None else None
         root = query.root
-        if root is None or "\0" in account:
+        if root is None or not account.isprintable():
             return Page((), total=0)
         most = max(1, min(limit, LIMIT_AT_MOST))
-        return await self._read(lambda tx: self._page(tx, account, root, most, start))
+        try:
+            async with asyncio.timeout(SECONDS_AT_MOST):
+                return await self._read(lambda tx: self._page(tx, account, root, most, start))
+        except TimeoutError:
+            raise unavailable("the query took too long") from None
 
     async def rebuilt(self) -> None:
         await self._write(_forget_reason)
@@ -104,7 +115,11 @@ class TableSearch:
     async def _insert(self, tx: Tx, placed: Sequence[Placed]) -> None:
         raise NotImplementedError
 
-    def _fetcher(self, tx: Tx, account_no: int, root: Node, before: Hit) -> Fetch:
+    async def _remove(self, tx: Tx, account: str, emails: Sequence[str]) -> None:
+        raise NotImplementedError
+
+    def _fetcher(self, tx: Tx, account_no: int, holds: int, root: Node, before: Hit) -> Fetch:
+        """`holds`: how many messages the account has had."""
         raise NotImplementedError
 
     # Shared.
@@ -148,7 +163,8 @@ class TableSearch:
         if row is None:
             return Page((), total=0)
         blocks = [Block(*block) for block in await tx.rows(_BLOCKS, row[0])]
-        fetch = self._fetcher(tx, row[0], root, before or NEWER_THAN_ALL)
+        holds = sum(block.emails for block in blocks)
+        fetch = self._fetcher(tx, row[0], holds, root, before or NEWER_THAN_ALL)
         found = await newest(blocks, fetch, limit + 1, before)
         hits = found.hits[:limit]
         following = position(*hits[-1]) if len(found.hits) > limit else None

@@ -1,0 +1,274 @@
+"""The receiving flow, wired: accept behind the gateway, the stages behind their queues."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+import structlog
+
+from posthouse.accounts.passwords import hash_password, verify_password
+from posthouse.api.ports import Mail
+from posthouse.app import values
+from posthouse.clock import DAY, SECOND, Clock
+from posthouse.config import Settings
+from posthouse.directory.resolve import Resolver as Recipients
+from posthouse.directory.service import Directory
+from posthouse.errors import Unavailable
+from posthouse.inbound.accept import Accept
+from posthouse.inbound.filter import ClamdScanner, DomainList, DomainLists, Filter, HttpScanner, Scanner
+from posthouse.inbound.housekeeping import Housekeeping
+from posthouse.inbound.index import Index, Indexing, rebuild_if_due
+from posthouse.inbound.lists import DnsList
+from posthouse.inbound.model import INDEX, STORE
+from posthouse.inbound.notify import announce
+from posthouse.inbound.store import Store
+from posthouse.mail.parse import text
+from posthouse.mailbox.check import Check
+from posthouse.mailbox.reading import Reading
+from posthouse.mailbox.service import Mailboxes
+from posthouse.net.clamd import Clamd
+from posthouse.net.dns import Resolver
+from posthouse.smtp.offer import Limits
+from posthouse.smtpd.gateway.gateway import Gateway
+from posthouse.smtpd.gateway.options import Listener, Options, Spooling
+from posthouse.storage.blobs.base import Blobs
+from posthouse.storage.bus.local import LocalBus
+from posthouse.storage.contents import Contents
+from posthouse.storage.queue.base import Job, Lane, Queue
+from posthouse.storage.records.base import Records, Tx
+from posthouse.storage.search.factory import beside, open_search
+from posthouse.worker import Worker
+
+log = structlog.get_logger("app")
+
+_ROOM = 2048
+_BATCH = 256
+_INDEX_ROOM = 8
+_POLL = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Receiving:
+    """Nothing of it runs yet. `gateway` is None without listeners."""
+
+    mail: Mail
+    accept: Accept
+    gateway: Gateway | None
+    store: Worker
+    index: Worker
+    housekeeping: Housekeeping
+    look_after_search: Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What it stands on."""
+
+    records: Records
+    queue: Queue
+    blobs: Blobs
+    contents: Contents
+    clock: Clock
+
+
+async def receiving(settings: Settings, ground: Ground, stack: AsyncExitStack) -> Receiving:
+    resolver = Resolver(
+        values.servers(settings.dns.servers), lifetime=settings.dns.timeout, capacity=settings.dns.cache_entries
+    )
+    mail = await _mail(settings, ground, stack)
+    index = _index(settings, ground, mail)
+    store = _store(settings, ground, mail, resolver, stack, wake_index=lambda: index.wake(Lane.TRANSACTIONAL))
+    accept = Accept(
+        records=ground.records,
+        contents=ground.contents,
+        queue=ground.queue,
+        resolver=mail.directory.resolver,
+        lookup=resolver,
+        clock=ground.clock,
+        wake=lambda: store.wake(Lane.TRANSACTIONAL),
+        hostname=settings.hostname,
+        authserv_id=settings.receive.authserv_id,
+        lists=[DnsList(one.zone, one.kind, one.weight, one.refuse, one.answers) for one in settings.lists],
+        greylist_delay=settings.receive.greylist_delay,
+    )
+    stack.push_async_callback(accept.close)
+    listeners = _listeners(settings)
+    gateway = Gateway(accept.begin, _options(settings, listeners)) if listeners else None
+    housekeeping = Housekeeping(
+        ground.records,
+        ground.contents,
+        accept.refusals,
+        accept.greylist,
+        ground.clock,
+        kept=settings.receive.log_days * DAY,
+    )
+    return Receiving(mail, accept, gateway, store, index, housekeeping, _search_keeper(ground, mail, index))
+
+
+def _search_keeper(ground: Ground, mail: Mail, index: Worker) -> Callable[[], Awaitable[None]]:
+    """Looks once an hour whether the index has to be made again."""
+    next_at = 0
+
+    async def look() -> None:
+        nonlocal next_at
+        if ground.clock() < next_at:
+            return
+        try:
+            await rebuild_if_due(
+                ground.records, ground.queue, mail.indexing, mail.search, wake=lambda: index.wake(Lane.BULK)
+            )
+            next_at = ground.clock() + 3600 * SECOND
+        except Unavailable as error:
+            log.warning("search_is_away", detail=error.detail)
+
+    return look
+
+
+async def _mail(settings: Settings, ground: Ground, stack: AsyncExitStack) -> Mail:
+    records, contents, clock = ground.records, ground.contents, ground.clock
+    search = await open_search(beside(settings.records.url))
+    stack.push_async_callback(search.close)
+    bus = LocalBus()
+    indexing = Indexing(ground.queue, clock=clock)
+    directory = Directory(
+        records, clock, Recipients(records), hash_password=hash_password, verify_password=verify_password
+    )
+    return Mail(
+        directory,
+        Mailboxes(records, contents, clock=clock, tell=announce(bus), indexing=indexing),
+        Reading(records, contents),
+        Check(records, ground.blobs),
+        search,
+        bus,
+        contents,
+        indexing,
+    )
+
+
+def _worker(
+    stage: str,
+    settings: Settings,
+    ground: Ground,
+    run: Callable[[Sequence[Job]], Awaitable[None]],
+    room: int,
+    batch: int,
+) -> Worker:
+    return Worker(
+        stage,
+        ground.queue,
+        run,
+        room={Lane.TRANSACTIONAL: room, Lane.BULK: room},
+        batch=batch,
+        lease=settings.worker.lease,
+        poll=_POLL,
+        clock=ground.clock,
+    )
+
+
+def _store(
+    settings: Settings,
+    ground: Ground,
+    mail: Mail,
+    resolver: Resolver,
+    stack: AsyncExitStack,
+    *,
+    wake_index: Callable[[], None],
+) -> Worker:
+    async def run(jobs: Sequence[Job]) -> None:
+        await stage(jobs)
+
+    worker = _worker(STORE, settings, ground, run, _ROOM, _BATCH)
+    stage = Store(
+        ground.records,
+        ground.contents,
+        ground.queue,
+        _filter(settings, ground.records, resolver, stack),
+        clock=ground.clock,
+        current=worker.current,
+        release=worker.release,
+        leases=worker.leases,
+        indexing=mail.indexing,
+        tell=announce(mail.bus),
+        wake_index=wake_index,
+    )
+    return worker
+
+
+def _index(settings: Settings, ground: Ground, mail: Mail) -> Worker:
+    async def run(jobs: Sequence[Job]) -> None:
+        await stage(jobs)
+
+    worker = _worker(INDEX, settings, ground, run, _INDEX_ROOM, _INDEX_ROOM // 2)
+    stage = Index(
+        ground.records,
+        ground.contents,
+        ground.queue,
+        mail.search,
+        clock=ground.clock,
+        current=worker.current,
+        release=worker.release,
+        leases=worker.leases,
+    )
+    return worker
+
+
+def _filter(settings: Settings, records: Records, resolver: Resolver, stack: AsyncExitStack) -> Filter:
+    given = settings.receive
+    asked = [
+        DomainList(one.zone, one.weight, tuple(ipaddress.IPv4Network(answer) for answer in one.answers))
+        for one in settings.lists
+        if one.kind == "domain"
+    ]
+    scanners: list[Scanner] = []
+    if given.clamd:
+        scanners.append(ClamdScanner(Clamd(given.clamd), required=given.clamd_required))
+    if given.scanner:
+        asked_by_http = HttpScanner(given.scanner, required=given.scanner_required)
+        stack.push_async_callback(asked_by_http.close)
+        scanners.append(asked_by_http)
+    return Filter(
+        text,
+        _correspondents(records),
+        lists=DomainLists(asked, resolver) if asked else None,
+        scanners=scanners,
+        bound=given.junk_score,
+    )
+
+
+def _correspondents(records: Records) -> Callable[[Sequence[tuple[int, str]]], Awaitable[frozenset[tuple[int, str]]]]:
+    async def known(pairs: Sequence[tuple[int, str]]) -> frozenset[tuple[int, str]]:
+        async def work(tx: Tx) -> frozenset[tuple[int, str]]:
+            return frozenset((account, address) for account, address in await tx.each(_KNOWN, list(pairs)))
+
+        return await records.read(work) if pairs else frozenset()
+
+    return known
+
+
+_KNOWN = """
+SELECT c.account, c.address FROM {v(account int, address text)} CROSS JOIN correspondent c
+WHERE c.account = v.account AND c.address = v.address"""
+
+
+def _listeners(settings: Settings) -> list[Listener]:
+    given = settings.receive
+    proxies = tuple(ipaddress.ip_network(one) for one in given.proxies)
+    mx = [Listener("mx", *values.host_port(one, 25), proxies=proxies) for one in given.mx]
+    return mx + [Listener("lmtp", *values.host_port(one, 24), proxies=proxies) for one in given.lmtp]
+
+
+def _options(settings: Settings, listeners: Sequence[Listener]) -> Options:
+    given = settings.receive
+    return Options(
+        settings.hostname,
+        listeners,
+        Spooling(given.spool, least_free=given.least_free),
+        certificate=given.tls_certificate,
+        key=given.tls_key,
+        connections=given.connections,
+        per_address=given.connections_per_address,
+        limits=Limits(size=given.max_size, recipients=given.recipients),
+    )
