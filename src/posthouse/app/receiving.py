@@ -75,7 +75,7 @@ async def receiving(settings: Settings, ground: Ground, stack: AsyncExitStack) -
     resolver = Resolver(
         values.servers(settings.dns.servers), lifetime=settings.dns.timeout, capacity=settings.dns.cache_entries
     )
-    mail = await _mail(settings, ground, stack)
+    mail = await open_mail(settings.records.url, ground, stack)
     index = _index(settings, ground, mail)
     store = _store(settings, ground, mail, resolver, wake_index=lambda: index.wake(Lane.TRANSACTIONAL))
     accept = Accept(
@@ -97,9 +97,10 @@ async def receiving(settings: Settings, ground: Ground, stack: AsyncExitStack) -
     return Receiving(mail, accept, gateway, store, index)
 
 
-async def _mail(settings: Settings, ground: Ground, stack: AsyncExitStack) -> Mail:
+async def open_mail(url: str, ground: Ground, stack: AsyncExitStack) -> Mail:
+    """What the API needs of the receiving side; closed with `stack`. `url`: of the records."""
     records, contents, clock = ground.records, ground.contents, ground.clock
-    search = await open_search(beside(settings.records.url))
+    search = await open_search(beside(url))
     stack.push_async_callback(search.close)
     bus = LocalBus()
     indexing = Indexing(ground.queue, clock=clock)

@@ -177,7 +177,9 @@ async def _entries(tx: Tx, tenant_id: str, ids: Sequence[str]) -> list[Entry]:
     recipients: dict[str, list[Recipient]] = {}
     for id_, *rest in await tx.each(_RECIPIENTS, keys, tenant_id, most):
         recipients.setdefault(id_, []).append(Recipient(*rest))
-    return [Entry(*messages[one], tuple(recipients[one])) for one in ids if one in messages and one in recipients]
+    return [
+        Entry(*messages[one], recipients=tuple(recipients[one])) for one in ids if one in messages and one in recipients
+    ]
 
 
 _ARRIVALS_FLOOR = """SELECT inbound_id FROM inbound_rcpt WHERE tenant_id = $1 AND inbound_id < $2 AND inbound_id >= $3
