@@ -14,14 +14,19 @@ from posthouse.clock import Clock
 from posthouse.config import Settings
 from posthouse.directory.resolve import Resolver as Recipients
 from posthouse.directory.service import Directory
+from posthouse.domains.service import Domains
 from posthouse.inbound.accept import Accept
+from posthouse.inbound.decide import decide
+from posthouse.inbound.dispatch import Dispatch
 from posthouse.inbound.filter import ClamdScanner, DomainList, DomainLists, Filter
+from posthouse.inbound.forwarding import Forwarding
 from posthouse.inbound.index import Index, Indexing
 from posthouse.inbound.lists import DnsList
 from posthouse.inbound.model import INDEX, STORE
 from posthouse.inbound.notify import announce
 from posthouse.inbound.store import Store
 from posthouse.mail.parse import text
+from posthouse.mail.srs import Srs
 from posthouse.mailbox.check import Check
 from posthouse.mailbox.reading import Reading
 from posthouse.mailbox.service import Mailboxes
@@ -64,6 +69,9 @@ class Ground:
     blobs: Blobs
     contents: Contents
     clock: Clock
+    domains: Domains
+    srs: Srs
+    wake_relay: Callable[[], None]
 
 
 async def receiving(settings: Settings, ground: Ground, stack: AsyncExitStack) -> Receiving:
@@ -85,6 +93,7 @@ async def receiving(settings: Settings, ground: Ground, stack: AsyncExitStack) -
         authserv_id=settings.receive.authserv_id,
         lists=[DnsList(one.zone, one.kind, one.weight, one.refuse, one.answers) for one in settings.lists],
         greylist_delay=settings.receive.greylist_delay,
+        srs=ground.srs,
     )
     stack.push_async_callback(accept.close)
     listeners = _listeners(settings)
@@ -149,11 +158,31 @@ def _store(
         current=worker.current,
         release=worker.release,
         leases=worker.leases,
+        decide=decide,
+        sender=_dispatch(settings, ground),
         indexing=mail.indexing,
         tell=announce(mail.bus),
         wake_index=wake_index,
     )
     return worker
+
+
+def _dispatch(settings: Settings, ground: Ground) -> Dispatch:
+    forwarding = Forwarding(
+        ground.contents,
+        ground.srs,
+        ground.domains.signing_keys,
+        authserv_id=settings.receive.authserv_id or settings.hostname,
+        clock=ground.clock,
+    )
+    return Dispatch(
+        ground.queue,
+        ground.contents,
+        forwarding,
+        host=settings.hostname,
+        clock=ground.clock,
+        wake=ground.wake_relay,
+    )
 
 
 def _index(settings: Settings, ground: Ground, mail: Mail) -> Worker:
