@@ -182,7 +182,7 @@ def _answers(
         junk=plan.junk,
     )
     if why is not None:
-        plan.reasons.append(f"No automatic answer: {why[0].lower()}{why[1:]}")
+        plan.reasons.append(f"No automatic answer. {why}")
     return why is None
 
 
