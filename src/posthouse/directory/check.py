@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import NoReturn
 
 import msgspec
 
 from posthouse.directory.model import AccountSettings, DomainSettings, fold
-from posthouse.errors import Fault, Invalid, TooLarge
+from posthouse.errors import Fault, Invalid
 from posthouse.mail.address import parse_domain
-from posthouse.mail.rules import read_rules
-from posthouse.mail.vacation import read_vacation
 
 _MOST_NAME = 200
 _MOST_LISTED = 1000
@@ -75,24 +72,12 @@ def account_settings(settings: AccountSettings) -> AccountSettings:
     raw = sum(len(bytes(rule)) for rule in settings.rules) + len(bytes(settings.vacation or b""))
     if raw > _MOST_RAW:
         refuse("/settings/rules", f"are more than {_MOST_RAW} octets")
-    _readable(lambda: read_rules(settings.rules), "/settings/rules")
-    if settings.vacation is not None:
-        vacation = settings.vacation
-        _readable(lambda: read_vacation(vacation), "/settings/vacation")
     return msgspec.structs.replace(
         settings,
         allow=_senders(settings.allow, "/settings/allow"),
         block=_senders(settings.block, "/settings/block"),
         forward=_forwards(settings.forward),
     )
-
-
-def _readable(read: Callable[[], object], pointer: str) -> None:
-    try:
-        read()
-    except (Invalid, TooLarge) as error:
-        faults = tuple(Fault(pointer + fault.pointer, fault.message) for fault in error.faults)
-        raise Invalid(error.public, code=error.code, faults=faults or (Fault(pointer, error.public),)) from None
 
 
 def _senders(listed: tuple[str, ...], pointer: str) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ from posthouse.mail.rules.apply import MAX_TEXT
 from posthouse.mail.vacation import Vacation, read_vacation, refusal
 from posthouse.mailbox.model import SEEN, Role
 
+_NO_VACATION = AccountSettings().vacation
 FLAGGED = "$flagged"
 JUNK = "$junk"
 
@@ -36,7 +37,7 @@ def decide(
 ) -> Decision:
     """For a recipient with an account. See `inbound.decision.Decide`."""
     settings = account.settings
-    if not (settings.rules or settings.forward or settings.vacation):
+    if not (settings.rules or settings.forward or _has_vacation(settings)):
         return by_verdict(arrival, parsed, recipient, account, verdict, folders)
     header = Fields(arrival.raw)
     plan = _Plan(verdict, folders)
@@ -163,8 +164,6 @@ def _forward(plan: _Plan, settings: AccountSettings, header: Fields, own: str) -
 def _answers(
     plan: _Plan, arrival: Arrival, parsed: Parsed, recipient: Recipient, account: Account, header: Fields
 ) -> bool:
-    if account.settings.vacation is None:
-        return False
     vacation = vacation_of(account.settings)
     if vacation is None or not vacation.enabled:
         return False
@@ -187,8 +186,13 @@ def _answers(
 
 
 def vacation_of(settings: AccountSettings) -> Vacation | None:
-    """None: there is none, or it cannot be read, which `check` refused when it was set."""
-    return _vacation(bytes(settings.vacation)) if settings.vacation is not None else None
+    """None: there is none, or it cannot be read, which was refused when it was set."""
+    return _vacation(bytes(settings.vacation)) if _has_vacation(settings) else None
+
+
+def _has_vacation(settings: AccountSettings) -> bool:
+    # Most accounts have the very object of the default.
+    return settings.vacation is not _NO_VACATION and bytes(settings.vacation) not in (b"", b"null")
 
 
 @lru_cache(maxsize=4096)

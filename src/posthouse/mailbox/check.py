@@ -80,7 +80,8 @@ class Check:
                 yield Finding(0, "inbound_without_job", f"recipient {n} of {inbound} waits, and no job does", inbound)
 
     async def _references(self) -> AsyncIterator[Finding]:
-        """Contents are counted by who refers to them: emails, and arrivals that are not done."""
+        """Contents are counted by who refers to them: emails, arrivals that are not done,
+        and what was handed to the sending flow."""
         row = await self._rows("SELECT coalesce(sum(emails), 0) FROM account")
         parts = min(_PARTS_AT_MOST, int(row[0][0]) // _EMAILS_IN_PART + 1)
         bounds = [f"{part * 256 // parts:02x}" for part in range(parts)]
@@ -167,7 +168,9 @@ SELECT coalesce(c.key, r.content), c.refs, coalesce(r.n, 0) FROM
         SELECT content, count(*) AS n FROM email WHERE content >= $1 AND content < $2 GROUP BY content
         UNION ALL
         SELECT i.content, 1 FROM inbound i WHERE i.content >= $1 AND i.content < $2 AND EXISTS
-            (SELECT 1 FROM inbound_rcpt r WHERE r.inbound_id = i.id AND r.state = 'accepted')) a
+            (SELECT 1 FROM inbound_rcpt r WHERE r.inbound_id = i.id AND r.state = 'accepted')
+        UNION ALL
+        SELECT content, count(*) AS n FROM relayed WHERE content >= $1 AND content < $2 GROUP BY content) a
      GROUP BY content) r
     FULL JOIN (SELECT key, refs FROM content WHERE key >= $1 AND key < $2) c ON c.key = r.content
 WHERE c.refs IS NULL OR c.refs <> coalesce(r.n, 0) LIMIT $3"""
