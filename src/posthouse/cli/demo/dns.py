@@ -23,6 +23,8 @@ import dns.rrset
 
 _TTL = 300
 _BUFFER = 4096
+_SOA = dns.rrset.from_text(dns.name.root, _TTL, "IN", "SOA", f"ns.demo. mail.demo. 1 3600 600 86400 {_TTL}")
+"""Without it nobody may remember that a name does not exist (RFC 2308 §5)."""
 
 
 class Dns:
@@ -44,7 +46,7 @@ class Dns:
         """
         key = dns.name.from_text(name), dns.rdatatype.from_text(kind)
         self._records[key] = dns.rrset.from_text_list(
-            key[0], _TTL, dns.rdataclass.IN, key[1], values, origin=dns.name.root
+            key[0], _TTL, dns.rdataclass.IN, key[1], values, origin=dns.name.root, relativize=False
         )
 
     def __enter__(self) -> Self:
@@ -80,8 +82,10 @@ class Dns:
             found = self._records.get((asked.name, asked.rdtype))
             if found is not None:
                 response.answer.append(found)
-            elif not self._exists(asked.name):
-                response.set_rcode(dns.rcode.NXDOMAIN)
+            else:
+                response.authority.append(_SOA)
+                if not self._exists(asked.name):
+                    response.set_rcode(dns.rcode.NXDOMAIN)
         return response.to_wire()
 
     def _exists(self, name: dns.name.Name) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from posthouse.app.parts import opened
-from posthouse.cli.demo_check import Copy
+from posthouse.cli.demo.check import Copy
 from posthouse.config.load import load
 from posthouse.mailbox.model import Email
 from posthouse.mailbox.reading import Reading

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from posthouse.cli.demo_processes import DOMAIN
+from posthouse.cli.demo.processes import DOMAIN
 
 PEOPLE = "mail.example"
 CAREFUL = "careful.example"
@@ -82,7 +82,7 @@ def urgent(number: int, to: Sequence[Person]) -> dict[str, Any]:
     """A sign-in code, as `POST /v1/messages` takes it."""
     return {
         "from": f"The Shop <security@{DOMAIN}>",
-        "to": [to[number % len(to)].address],
+        "to": [to[number % min(len(to), CAREFUL_EVERY - 1)].address],
         "subject": "Your sign-in code",
         "text": f"Your code is {number * 7919 % 1_000_000:06d}.\n",
         "stream": "critical",

@@ -12,9 +12,9 @@ from typing import Any, Self
 
 import httpx
 
-from posthouse.cli import demo_mails
-from posthouse.cli.demo_mails import BATCH, CONVERSATIONS, Person
-from posthouse.cli.demo_processes import Server
+from posthouse.cli.demo import mails
+from posthouse.cli.demo.mails import BATCH, CONVERSATIONS, Person
+from posthouse.cli.demo.processes import Server
 
 _URGENT = 20
 """Sign-in codes of the stream `critical`, while the orders are being sent."""
@@ -48,7 +48,7 @@ class Run:
     @property
     def nobodys(self) -> int:
         """Orders to addresses that nobody has."""
-        return demo_mails.nobodys(self.orders)
+        return mails.nobodys(self.orders)
 
     @property
     def copies(self) -> int:
@@ -88,7 +88,7 @@ class Post:
     def _orders(self) -> None:
         run, began = self._run, time.monotonic()
         for start in range(0, run.orders, BATCH):
-            body = demo_mails.batch(start, run.orders, run.people)
+            body = mails.batch(start, run.orders, run.people)
             answer = self._post("/v1/messages/batch", body, f"batch-{start}")
             run.ids.extend(result["id"] for result in answer["results"])
         run.submit_seconds = time.monotonic() - began
@@ -97,15 +97,15 @@ class Post:
         for number, letters in enumerate(CONVERSATIONS):
             known: list[str] = []
             for place, one in enumerate(letters):
-                body = demo_mails.letter(one, known, self._run.people)
+                body = mails.letter(one, known, self._run.people)
                 answer = self._post("/v1/messages", body, f"letter-{number}-{place}")
                 self._run.ids.append(answer["id"])
-                known.append(demo_mails.message_id(answer["id"], one, self._run.people))
+                known.append(mails.message_id(answer["id"], one, self._run.people))
 
     def _codes(self) -> None:
         """Now and then one that must not wait for the orders."""
         for number in range(self._run.urgent):
-            answer = self._post("/v1/messages", demo_mails.urgent(number, self._run.people), f"urgent-{number}")
+            answer = self._post("/v1/messages", mails.urgent(number, self._run.people), f"urgent-{number}")
             self._run.ids.append(answer["id"])
             self._over.wait(_URGENT_EVERY)
 

@@ -25,7 +25,7 @@ _PORTS = range(20_000, 32_000)
 """Below what systems give to outgoing connections."""
 HOST = "demo.shop.example"
 DOMAIN = "shop.example"
-CONNECTIONS = 32
+CONNECTIONS = 100
 GREYLIST_SECONDS = 2
 
 _SETTINGS = f"""\

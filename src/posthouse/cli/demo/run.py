@@ -8,10 +8,10 @@ from pathlib import Path
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from posthouse.cli import demo_check, demo_mails, demo_report, demo_rooms
-from posthouse.cli.demo_dns import Dns
-from posthouse.cli.demo_post import Post, Run
-from posthouse.cli.demo_processes import Failed, Server
+from posthouse.cli.demo import check, mails, report, rooms
+from posthouse.cli.demo.dns import Dns
+from posthouse.cli.demo.post import Post, Run
+from posthouse.cli.demo.processes import Failed, Server
 from posthouse.cli.output import Output
 
 _SAMPLE = 100
@@ -22,7 +22,7 @@ _PATIENCE = 90.0
 def demo(out: Output, directory: Path, messages: int, mailboxes: int, *, kill: bool) -> bool:
     """Whether all totals agree."""
     started = time.monotonic()
-    run = Run(messages, demo_mails.people(mailboxes))
+    run = Run(messages, mails.people(mailboxes))
     server = Server(directory)
     with Dns() as dns:
         try:
@@ -30,20 +30,20 @@ def demo(out: Output, directory: Path, messages: int, mailboxes: int, *, kill: b
             server.set_up(dns.address)
             server.start()
             with server.http() as http:
-                keys = demo_rooms.furnish(http, server.domain, dns, run.people)
+                keys = rooms.furnish(http, server.domain, dns, run.people)
             run.began = time.monotonic()
             _send_all(out, server, run, kill)
             run.ended = time.monotonic()
             with server.http() as http:
-                found = demo_check.tally(run.ids, demo_rooms.ledger(http), demo_rooms.copies(http, run.people))
-                rooms = demo_rooms.show(http, run, found.story)
-                verified = demo_check.count_verified(demo_rooms.samples(http, _SAMPLE), keys)
+                found = check.tally(run.ids, rooms.ledger(http), rooms.copies(http, run.people))
+                rooms = rooms.show(http, run, found.story)
+                verified = check.count_verified(rooms.samples(http, _SAMPLE), keys)
             server.stop()
             findings = server.check()
         finally:
             server.stop()
-    figures = demo_report.figures(run, found, verified, findings, time.monotonic() - started)
-    demo_report.show(out, figures, rooms)
+    figures = report.figures(run, found, verified, findings, time.monotonic() - started)
+    report.show(out, figures, rooms)
     return figures.agrees
 
 
@@ -84,15 +84,15 @@ class _Bars:
 
 def _watch(bars: _Bars, server: Server, run: Run, *, kill_at: int | None) -> None:
     with server.http(operator=True) as http:
-        while not (run.submitted and demo_rooms.waiting(http) == 0):
-            stored = demo_rooms.stored(http)
+        while not (run.submitted and rooms.waiting(http) == 0):
+            stored = rooms.stored(http)
             bars.show(len(run.ids), stored)
             if kill_at is not None and run.killed_after is None and stored >= kill_at:
                 _kill(bars, server, run, stored)
             if run.failure is not None:
                 raise Failed(str(run.failure))
             time.sleep(0.2)
-        bars.show(len(run.ids), demo_rooms.stored(http))
+        bars.show(len(run.ids), rooms.stored(http))
 
 
 def _kill(bars: _Bars, server: Server, run: Run, stored: int) -> None:
