@@ -208,7 +208,7 @@ class Store:
         self, job: Job, arrival: Arrival, parsed: Parsed, judged: Judged, accounts: Mapping[int, Account]
     ) -> _Ready:
         row = record(parsed)
-        quotes = _start(arrival.raw, parsed)
+        quotes = start(arrival.raw, parsed)
         tasks: list[_Task] = []
         for recipient, verdict in zip(arrival.recipients, judged.recipients, strict=True):
             account = accounts.get(recipient.account)
@@ -304,7 +304,7 @@ class Store:
         _count(self._clock(), tasks, outcomes)
 
 
-def _start(raw: bytes, parsed: Parsed) -> str:
+def start(raw: bytes, parsed: Parsed) -> str:
     """The first of what is shown as text, where quotations are looked for."""
     part = part_of(parsed.structure, parsed.text[0]) if parsed.text else None
     if part is None or part.type != "text/plain":
