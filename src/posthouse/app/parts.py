@@ -56,6 +56,7 @@ class Storage:
     records: Records
     queue: Queue
     blobs: Blobs
+    arrived: Blobs
     contents: Contents
 
 
@@ -120,7 +121,7 @@ async def opened(settings: Settings) -> AsyncGenerator[Parts, None]:
         storage = await _storage(settings, stack)
         features = _features(settings, storage.records)
         sending = _sending(settings, storage, features, stack)
-        ground = Ground(storage.records, storage.queue, storage.blobs, storage.contents, clocks.now)
+        ground = Ground(storage.records, storage.queue, storage.arrived, storage.contents, clocks.now)
         received = await receiving(settings, ground, stack)
         yield Parts(
             _services(settings, storage, features, sending, received),
@@ -150,8 +151,11 @@ async def _storage(settings: Settings, stack: AsyncExitStack) -> Storage:
     queue = RecordsQueue(records, clock=clocks.now)
     if records.capabilities.exclusive:
         await queue.free_leases()
-    contents = Contents(records, blobs, small=settings.receive.small, clock=clocks.now)
-    return Storage(records, queue, blobs, contents)
+    # Apart from the attachments of the sending flow, which nobody counts: what arrived is collected.
+    arrived = await open_blobs(**values.blob_options(settings, "mail"))
+    stack.push_async_callback(arrived.close)
+    contents = Contents(records, arrived, small=settings.receive.small, clock=clocks.now)
+    return Storage(records, queue, blobs, arrived, contents)
 
 
 def _features(settings: Settings, records: Records) -> Features:

@@ -19,6 +19,7 @@ from posthouse.directory.service import Directory
 from posthouse.errors import Unavailable
 from posthouse.inbound.accept import Accept
 from posthouse.inbound.filter import ClamdScanner, DomainList, DomainLists, Filter, HttpScanner, Scanner
+from posthouse.inbound.house import Rules
 from posthouse.inbound.housekeeping import Housekeeping
 from posthouse.inbound.importing import Importing
 from posthouse.inbound.index import Index, Indexing, rebuild_if_due, reindex
@@ -98,6 +99,10 @@ async def receiving(settings: Settings, ground: Ground, stack: AsyncExitStack) -
         authserv_id=settings.receive.authserv_id,
         lists=[DnsList(one.zone, one.kind, one.weight, one.refuse, one.answers) for one in settings.lists],
         greylist_delay=settings.receive.greylist_delay,
+        rules=Rules(
+            frozenset(one.lower() for one in settings.receive.trusted_forwarders),
+            settings.receive.refuse_unknown_senders,
+        ),
     )
     stack.push_async_callback(accept.close)
     listeners = _listeners(settings)
