@@ -233,7 +233,7 @@ def _sending(settings: Settings, storage: Storage, features: Features, stack: As
         current=worker.current,
         release=worker.release,
         leases=worker.leases,
-        relayed=lambda tx, ended, failed: relay.settled(tx, ended, failed),  # noqa: PLW0108 - it is made below
+        relayed=lambda tx, ended, failed: relay.settled(tx, ended, failed),  # noqa: PLW0108 - made below  # noqa: PLW0108 - it is made below
     )
     relayer, relay = _relay(settings, storage, features, worker)
     specs = Specs(storage.blobs)
