@@ -13,9 +13,10 @@ import msgspec
 
 from posthouse.clock import DAY, Clock
 from posthouse.directory.model import Account
-from posthouse.mail.parse import header_fields, parse, text, unfold
+from posthouse.inbound.plan import start
+from posthouse.mail.parse import header_fields, parse, unfold
 from posthouse.mail.parse.dates import parse_date
-from posthouse.mail.parsed import Parsed, part_of
+from posthouse.mail.parsed import Parsed
 from posthouse.mail.threads import thread_keys
 from posthouse.mailbox import quota
 from posthouse.mailbox.model import Delivered, Delivery, Role
@@ -27,8 +28,6 @@ from posthouse.storage.records.base import Records
 _AT_ONCE = 16
 """Messages parsed before other tasks get their turn."""
 _LARGE = 256 * 1024
-_QUOTES = 2000
-"""Characters in which threads look for quotations."""
 
 
 class Item(msgspec.Struct, frozen=True):
@@ -77,17 +76,12 @@ class Importing:
             "",
             at,
             record(parsed),
-            thread_keys(parsed, received_at=at, text=_start(raw, parsed), own={account.address}),
+            thread_keys(parsed, received_at=at, text=start(raw, parsed), own={account.address}),
             item.mailboxes,
             item.keywords,
         )
         content = await self._contents.put(raw)
         return msgspec.structs.replace(delivery, content=content.key), content
-
-
-def _start(raw: bytes, parsed: Parsed) -> str:
-    part = part_of(parsed.structure, parsed.text[0]) if parsed.text else None
-    return text(raw, part, _QUOTES) if part is not None and part.type == "text/plain" else ""
 
 
 def arrived(raw: bytes, parsed: Parsed, now: int) -> int:
