@@ -58,6 +58,7 @@ class Storage:
     records: Records
     queue: Queue
     blobs: Blobs
+    arrived: Blobs
     contents: Contents
 
 
@@ -125,7 +126,7 @@ async def opened(settings: Settings) -> AsyncGenerator[Parts, None]:
         ground = Ground(
             storage.records,
             storage.queue,
-            storage.blobs,
+            storage.arrived,
             storage.contents,
             clocks.now,
             features.domains,
@@ -161,8 +162,11 @@ async def _storage(settings: Settings, stack: AsyncExitStack) -> Storage:
     queue = RecordsQueue(records, clock=clocks.now)
     if records.capabilities.exclusive:
         await queue.free_leases()
-    contents = Contents(records, blobs, small=settings.receive.small, clock=clocks.now)
-    return Storage(records, queue, blobs, contents)
+    # Apart from the attachments of the sending flow, which nobody counts: what arrived is collected.
+    arrived = await open_blobs(**values.blob_options(settings, "mail"))
+    stack.push_async_callback(arrived.close)
+    contents = Contents(records, arrived, small=settings.receive.small, clock=clocks.now)
+    return Storage(records, queue, blobs, arrived, contents)
 
 
 def _features(settings: Settings, records: Records) -> Features:
@@ -229,7 +233,7 @@ def _sending(settings: Settings, storage: Storage, features: Features, stack: As
         current=worker.current,
         release=worker.release,
         leases=worker.leases,
-        relayed=lambda tx, ended, failed: relay.settled(tx, ended, failed),  # noqa: PLW0108 - it is made below
+        relayed=lambda tx, ended, failed: relay.settled(tx, ended, failed),  # noqa: PLW0108 - made below  # noqa: PLW0108 - it is made below
     )
     relayer, relay = _relay(settings, storage, features, worker)
     specs = Specs(storage.blobs)

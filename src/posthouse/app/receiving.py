@@ -25,14 +25,18 @@ from posthouse.inbound.filter import ClamdScanner, DomainList, DomainLists, Filt
 from posthouse.inbound.forwarding import Forwarding
 from posthouse.inbound.house import Rules
 from posthouse.inbound.housekeeping import Housekeeping
-from posthouse.inbound.index import Index, Indexing, rebuild_if_due
+from posthouse.inbound.importing import Importing
+from posthouse.inbound.index import Index, Indexing, rebuild_if_due, reindex
+from posthouse.inbound.journal import Journal
 from posthouse.inbound.lists import DnsList
 from posthouse.inbound.model import INDEX, STORE
 from posthouse.inbound.notify import announce
 from posthouse.inbound.store import Store
+from posthouse.inbound.upkeep import Upkeep
 from posthouse.mail.parse import text
 from posthouse.mail.srs import Srs
 from posthouse.mailbox.check import Check
+from posthouse.mailbox.mend import Mend
 from posthouse.mailbox.reading import Reading
 from posthouse.mailbox.service import Mailboxes
 from posthouse.net.clamd import Clamd
@@ -45,6 +49,7 @@ from posthouse.storage.bus.local import LocalBus
 from posthouse.storage.contents import Contents
 from posthouse.storage.queue.base import Job, Lane, Queue
 from posthouse.storage.records.base import Records, Tx
+from posthouse.storage.search.base import Search
 from posthouse.storage.search.factory import beside, open_search
 from posthouse.worker import Worker
 
@@ -87,7 +92,7 @@ async def receiving(settings: Settings, ground: Ground, stack: AsyncExitStack) -
     resolver = Resolver(
         values.servers(settings.dns.servers), lifetime=settings.dns.timeout, capacity=settings.dns.cache_entries
     )
-    mail = await _mail(settings, ground, stack)
+    mail = await open_mail(settings.records.url, ground, stack)
     index = _index(settings, ground, mail)
     store = _store(settings, ground, mail, resolver, stack, wake_index=lambda: index.wake(Lane.TRANSACTIONAL))
     accept = Accept(
@@ -141,25 +146,42 @@ def _search_keeper(ground: Ground, mail: Mail, index: Worker) -> Callable[[], Aw
     return look
 
 
-async def _mail(settings: Settings, ground: Ground, stack: AsyncExitStack) -> Mail:
+async def open_mail(url: str, ground: Ground, stack: AsyncExitStack) -> Mail:
+    """What the API needs of the receiving side; closed with `stack`. `url`: of the records."""
     records, contents, clock = ground.records, ground.contents, ground.clock
-    search = await open_search(beside(settings.records.url))
+    search = await open_search(beside(url))
     stack.push_async_callback(search.close)
     bus = LocalBus()
     indexing = Indexing(ground.queue, clock=clock)
     directory = Directory(
         records, clock, Recipients(records), hash_password=hash_password, verify_password=verify_password
     )
+    mailboxes = Mailboxes(records, contents, clock=clock, tell=announce(bus), indexing=indexing)
+    check = Check(records, ground.blobs)
+    upkeep = _upkeep(ground, indexing, search, check)
+    stack.push_async_callback(upkeep.close)
     return Mail(
         directory,
-        Mailboxes(records, contents, clock=clock, tell=announce(bus), indexing=indexing),
+        mailboxes,
         Reading(records, contents),
-        Check(records, ground.blobs),
+        check,
         search,
         bus,
         contents,
         indexing,
+        Journal(records, clock),
+        Importing(records, mailboxes, contents, clock),
+        upkeep,
     )
+
+
+def _upkeep(ground: Ground, indexing: Indexing, search: Search, check: Check) -> Upkeep:
+    async def index(account: int | None) -> int:
+        # The stage looks at its queue by itself.
+        return await reindex(ground.records, indexing, search, account=account, wake=lambda: None)
+
+    mend = Mend(ground.records, ground.contents, ground.blobs, ground.queue, clock=ground.clock)
+    return Upkeep(check, mend, index, ground.clock)
 
 
 def _worker(

@@ -54,8 +54,8 @@ class MailDomain(msgspec.Struct, frozen=True):
 
 class AccountSettings(msgspec.Struct, frozen=True, omit_defaults=True):
     """`allow` and `block`: addresses, or domains as `@example.com`. `rules`, `vacation`: as
-    `mail.rules` and `mail.vacation` read them, an empty or null vacation for none. `forward`: addresses that get a copy of
-    everything; `keep` is whether it stays here too."""
+    `mail.rules` and `mail.vacation` read them, an empty or null vacation for none. `forward`:
+    addresses that get a copy of everything; `keep` is whether it stays here too."""
 
     allow: tuple[str, ...] = ()
     block: tuple[str, ...] = ()

@@ -65,7 +65,7 @@ class Plan:
         folders: Mapping[int, Folders],
     ) -> Ready:
         row = record(parsed)
-        quotes = _start(arrival.raw, parsed)
+        quotes = start(arrival.raw, parsed)
         tasks: list[Task] = []
         for recipient, verdict in zip(arrival.recipients, judged.recipients, strict=True):
             account = accounts.get(recipient.account)
@@ -130,7 +130,7 @@ def _orders(
     return tuple(orders)
 
 
-def _start(raw: bytes, parsed: Parsed) -> str:
+def start(raw: bytes, parsed: Parsed) -> str:
     """The first of what is shown as text, where quotations are looked for."""
     part = part_of(parsed.structure, parsed.text[0]) if parsed.text else None
     if part is None or part.type != "text/plain":
