@@ -193,7 +193,7 @@ async def test_a_loop_of_two_accounts_ends_where_it_began(tmp_path: Path) -> Non
         await here.sent("delivered", "delivered")
         assert not sink.messages
     with closing(sqlite3.connect(tmp_path / "data" / "posthouse.db")) as records:
-        kept = "SELECT a.address, m.role FROM email_mailbox e JOIN account a ON a.number = e.account"
+        kept = "SELECT a.address, m.role FROM membership e JOIN account a ON a.number = e.account"
         found = records.execute(f"{kept} JOIN mailbox m ON m.account = e.account AND m.id = e.mailbox").fetchall()
     assert found == [("ben@acme.test", "inbox")]
 
