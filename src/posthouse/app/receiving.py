@@ -16,9 +16,13 @@ from posthouse.clock import DAY, SECOND, Clock
 from posthouse.config import Settings
 from posthouse.directory.resolve import Resolver as Recipients
 from posthouse.directory.service import Directory
+from posthouse.domains.service import Domains
 from posthouse.errors import Unavailable
 from posthouse.inbound.accept import Accept
+from posthouse.inbound.decide import decide
+from posthouse.inbound.dispatch import Dispatch
 from posthouse.inbound.filter import ClamdScanner, DomainList, DomainLists, Filter, HttpScanner, Scanner
+from posthouse.inbound.forwarding import Forwarding
 from posthouse.inbound.house import Rules
 from posthouse.inbound.housekeeping import Housekeeping
 from posthouse.inbound.importing import Importing
@@ -30,6 +34,7 @@ from posthouse.inbound.notify import announce
 from posthouse.inbound.store import Store
 from posthouse.inbound.upkeep import Upkeep
 from posthouse.mail.parse import text
+from posthouse.mail.srs import Srs
 from posthouse.mailbox.check import Check
 from posthouse.mailbox.mend import Mend
 from posthouse.mailbox.reading import Reading
@@ -78,6 +83,9 @@ class Ground:
     blobs: Blobs
     contents: Contents
     clock: Clock
+    domains: Domains
+    srs: Srs
+    wake_relay: Callable[[], None]
 
 
 async def receiving(settings: Settings, ground: Ground, stack: AsyncExitStack) -> Receiving:
@@ -99,6 +107,7 @@ async def receiving(settings: Settings, ground: Ground, stack: AsyncExitStack) -
         authserv_id=settings.receive.authserv_id,
         lists=[DnsList(one.zone, one.kind, one.weight, one.refuse, one.answers) for one in settings.lists],
         greylist_delay=settings.receive.greylist_delay,
+        srs=ground.srs,
         rules=Rules(
             frozenset(one.lower() for one in settings.receive.trusted_forwarders),
             settings.receive.refuse_unknown_senders,
@@ -217,11 +226,31 @@ def _store(
         current=worker.current,
         release=worker.release,
         leases=worker.leases,
+        decide=decide,
+        sender=_dispatch(settings, ground),
         indexing=mail.indexing,
         tell=announce(mail.bus),
         wake_index=wake_index,
     )
     return worker
+
+
+def _dispatch(settings: Settings, ground: Ground) -> Dispatch:
+    forwarding = Forwarding(
+        ground.contents,
+        ground.srs,
+        ground.domains.signing_keys,
+        authserv_id=settings.receive.authserv_id or settings.hostname,
+        clock=ground.clock,
+    )
+    return Dispatch(
+        ground.queue,
+        ground.contents,
+        forwarding,
+        host=settings.hostname,
+        clock=ground.clock,
+        wake=ground.wake_relay,
+    )
 
 
 def _index(settings: Settings, ground: Ground, mail: Mail) -> Worker:

@@ -148,8 +148,7 @@ CONVERSATIONS: tuple[tuple[Letter, ...], ...] = (
             3,
             (0,),
             "AW: The broken window in the hall",
-            "He just called: Thursday at nine it is.\n\n"
-            "> The glazier can come on Tuesday or on Thursday. Which?\n",
+            "He just called: Thursday at nine it is.\n\n> The glazier can come on Tuesday or on Thursday. Which?\n",
         ),
     ),
     (Letter(4, (0,), "Invoice 2026-117 for the boat", "Dear Ada, here is the invoice for the boat: 117.00 €.\n"),),
