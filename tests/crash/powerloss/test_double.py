@@ -178,7 +178,9 @@ def test_an_fsync_counts_when_it_has_returned(machine: Machine, tmp_path: Path) 
     machine.begin()
     (machine.root / "letter").write_bytes(b"")
     machine.begin()
-    source = "import os, sys; d = os.open(sys.argv[1] + '/letter', 1); os.write(d, b'x'); os.write(1, b'!'); os.fsync(d)"
+    source = (
+        "import os, sys; d = os.open(sys.argv[1] + '/letter', 1); os.write(d, b'x'); os.write(1, b'!'); os.fsync(d)"
+    )
     process = subprocess.Popen(
         [sys.executable, "-c", source, str(machine.root)],
         env={**os.environ, **machine.environment},
@@ -203,13 +205,21 @@ def test_an_fsync_counts_when_it_has_returned(machine: Machine, tmp_path: Path) 
         ({"clock": -86_400}, "assert time.time() > float(sys.argv[2]) - 10, 'the day before'", "the day before"),
     ],
 )
-def test_what_the_control_page_makes_of_the_machine(machine: Machine, how: dict[str, float], program: str, said: str) -> None:
+def test_what_the_control_page_makes_of_the_machine(
+    machine: Machine, how: dict[str, float], program: str, said: str
+) -> None:
     (machine.root / "letter").write_bytes(b"")
     machine.begin()
     for step in ({}, how):
         machine.set(**step)  # type: ignore[arg-type]
         done = subprocess.run(
-            [sys.executable, "-c", f"import os, sys, time\nroot = sys.argv[1]\n{program}", str(machine.root), str(time.time())],
+            [
+                sys.executable,
+                "-c",
+                f"import os, sys, time\nroot = sys.argv[1]\n{program}",
+                str(machine.root),
+                str(time.time()),
+            ],
             env={**os.environ, **machine.environment},
             capture_output=True,
             text=True,
