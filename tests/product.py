@@ -17,7 +17,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -88,11 +88,13 @@ def wait_until(check: Callable[[], object], what: str, seconds: float = _SECONDS
 class Town:
     """Forks commands, and ends them all when it is left."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, environment: Mapping[str, str] | None = None) -> None:
+        """:param environment: of every process here, besides our own."""
         self.directory = directory
         self._alive: set[int] = set()
         self._number = 0
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("POSTHOUSE_")}
+        names = {name: value for name, value in os.environ.items() if not name.startswith("POSTHOUSE_")}
+        environment = {**names, **(environment or {})}
         environment["PYTHONPATH"] = str(Path(__file__).resolve().parent.parent / "src")
         self._parent = subprocess.Popen(
             [sys.executable, "-c", _PARENT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
@@ -211,6 +213,10 @@ class Server:
     @property
     def data(self) -> Path:
         return self.directory / "data"
+
+    @property
+    def settings(self) -> Path:
+        return self._file
 
     def set_up(self) -> None:
         made = json.loads(self._town.run("init", "--domain", DOMAIN, "--json", "--config", str(self._file)))

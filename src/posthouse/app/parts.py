@@ -74,6 +74,7 @@ class Sending:
 
     worker: Worker
     relay: Worker
+    sweep: Callable[[], Awaitable[int]]
     recorder: Recorder
     sites: Sites
     pool: RenderPool
@@ -125,7 +126,13 @@ async def opened(settings: Settings) -> AsyncGenerator[Parts, None]:
             _services(settings, storage, features, sending, received),
             sending,
             received,
-            Housekeeping(storage.records, features.suppressions, sending.sites, clocks.now),
+            Housekeeping(
+                storage.records,
+                features.suppressions,
+                sending.sites,
+                clocks.now,
+                also=[sending.sweep, received.housekeeping.round, received.look_after_search],
+            ),
         )
 
 
@@ -218,7 +225,7 @@ def _sending(settings: Settings, storage: Storage, features: Features, stack: As
     render = Render(features.templates, features.domains, pool, storage.contents, clock)
     prepare = Prepare(storage.records, specs, features.suppressions, destinations, sites, recorder, retry, clock)
     flow = Flow(prepare, render, Send(recorder, retry, clock, lease_end=lambda job: worker.current(job).due_at))
-    return Sending(worker, relayer, recorder, sites, pool, render, specs)
+    return Sending(worker, relayer, relay.sweep, recorder, sites, pool, render, specs)
 
 
 def _relay(settings: Settings, storage: Storage, features: Features, render: Worker) -> tuple[Worker, Relay]:

@@ -7,16 +7,20 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
+import structlog
+
 from posthouse.accounts.passwords import hash_password, verify_password
 from posthouse.api.ports import Mail
 from posthouse.app import values
-from posthouse.clock import Clock
+from posthouse.clock import DAY, SECOND, Clock
 from posthouse.config import Settings
 from posthouse.directory.resolve import Resolver as Recipients
 from posthouse.directory.service import Directory
+from posthouse.errors import Unavailable
 from posthouse.inbound.accept import Accept
 from posthouse.inbound.filter import ClamdScanner, DomainList, DomainLists, Filter, HttpScanner, Scanner
-from posthouse.inbound.index import Index, Indexing
+from posthouse.inbound.housekeeping import Housekeeping
+from posthouse.inbound.index import Index, Indexing, rebuild_if_due
 from posthouse.inbound.lists import DnsList
 from posthouse.inbound.model import INDEX, STORE
 from posthouse.inbound.notify import announce
@@ -38,6 +42,8 @@ from posthouse.storage.records.base import Records, Tx
 from posthouse.storage.search.factory import beside, open_search
 from posthouse.worker import Worker
 
+log = structlog.get_logger("app")
+
 _ROOM = 2048
 _BATCH = 256
 _INDEX_ROOM = 8
@@ -53,6 +59,8 @@ class Receiving:
     gateway: Gateway | None
     store: Worker
     index: Worker
+    housekeeping: Housekeeping
+    look_after_search: Callable[[], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +97,34 @@ async def receiving(settings: Settings, ground: Ground, stack: AsyncExitStack) -
     stack.push_async_callback(accept.close)
     listeners = _listeners(settings)
     gateway = Gateway(accept.begin, _options(settings, listeners)) if listeners else None
-    return Receiving(mail, accept, gateway, store, index)
+    housekeeping = Housekeeping(
+        ground.records,
+        ground.contents,
+        accept.refusals,
+        accept.greylist,
+        ground.clock,
+        kept=settings.receive.log_days * DAY,
+    )
+    return Receiving(mail, accept, gateway, store, index, housekeeping, _search_keeper(ground, mail, index))
+
+
+def _search_keeper(ground: Ground, mail: Mail, index: Worker) -> Callable[[], Awaitable[None]]:
+    """Looks once an hour whether the index has to be made again."""
+    next_at = 0
+
+    async def look() -> None:
+        nonlocal next_at
+        if ground.clock() < next_at:
+            return
+        try:
+            await rebuild_if_due(
+                ground.records, ground.queue, mail.indexing, mail.search, wake=lambda: index.wake(Lane.BULK)
+            )
+            next_at = ground.clock() + 3600 * SECOND
+        except Unavailable as error:
+            log.warning("search_is_away", detail=error.detail)
+
+    return look
 
 
 async def _mail(settings: Settings, ground: Ground, stack: AsyncExitStack) -> Mail:
