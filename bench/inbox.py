@@ -78,11 +78,12 @@ async def _sums(records: Records, account: int, emails: int, latest: dict[int, t
 
     async def counts(tx: Tx) -> None:
         await tx.run(
-            "UPDATE mailbox SET total = $2, unread = $2, uidnext = $2 + 1, threads = $3, unread_threads = $3"
+            "UPDATE mailbox SET total = $2, unread = $2, uidnext = $4, threads = $3, unread_threads = $3"
             " WHERE account = $1 AND role = 'inbox'",
             account,
             emails,
             len(latest),
+            emails + 1,
         )
 
     await records.write(counts)

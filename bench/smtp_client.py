@@ -30,8 +30,9 @@ def letter(octets: int = OCTETS) -> bytes:
 class _Session(asyncio.Protocol):
     """Greeting, EHLO, then messages while `numbers` last; `done` is set at its end."""
 
-    def __init__(self, numbers: Iterator[int], body: bytes) -> None:
+    def __init__(self, numbers: Iterator[int], body: bytes, accounts: int) -> None:
         self._numbers = numbers
+        self._accounts = accounts
         head, _, self._tail = body.partition(b"%08d")
         self._head = head
         self._number = 0
@@ -77,7 +78,7 @@ class _Session(asyncio.Protocol):
             return
         self._number = number
         envelope = b"MAIL FROM:<bounces@client.example>\r\nRCPT TO:<user%d@mx.example>\r\nDATA\r\n"
-        self._say(envelope % number, 3, self._body)
+        self._say(envelope % (number % self._accounts), 3, self._body)
 
     def _bye(self) -> None:
         self.done.set_result(None)
@@ -92,32 +93,35 @@ class _Session(asyncio.Protocol):
         self._transport.write(data)
 
 
-async def _send(port: int, count: int, connections: int) -> float:
+async def _send(port: int, count: int, connections: int, accounts: int) -> float:
     loop = asyncio.get_running_loop()
     numbers, body = iter(range(count)), letter()
     started = time.perf_counter()
     sessions = [
-        (await loop.create_connection(lambda: _Session(numbers, body), "127.0.0.1", port))[1]
+        (await loop.create_connection(lambda: _Session(numbers, body, accounts), "127.0.0.1", port))[1]
         for _ in range(min(count, connections))
     ]
     await asyncio.gather(*(session.done for session in sessions))
     return time.perf_counter() - started
 
 
-def _run(pipe: Connection, port: int, count: int, connections: int) -> None:
+def _run(pipe: Connection, port: int, count: int, connections: int, accounts: int) -> None:
     try:
-        pipe.send(uvloop.run(_send(port, count, connections)))
+        pipe.send(uvloop.run(_send(port, count, connections, accounts)))
     except Exception as error:
         pipe.send(f"{type(error).__name__}: {error}")
 
 
-def send(port: int, count: int, connections: int) -> float:
-    """Seconds from the first connection to the last 250.
+def send(port: int, count: int, connections: int, accounts: int = 1) -> float:
+    """Seconds from the first connection to the last 250. Recipients are `user0@mx.example` and
+    on, in turn.
 
     :raises RuntimeError: a message was not accepted.
     """
     ours, theirs = multiprocessing.Pipe(duplex=False)
-    process = multiprocessing.get_context("spawn").Process(target=_run, args=(theirs, port, count, connections))
+    process = multiprocessing.get_context("spawn").Process(
+        target=_run, args=(theirs, port, count, connections, accounts)
+    )
     process.start()
     theirs.close()
     try:

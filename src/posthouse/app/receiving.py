@@ -16,17 +16,27 @@ from posthouse.clock import DAY, SECOND, Clock
 from posthouse.config import Settings
 from posthouse.directory.resolve import Resolver as Recipients
 from posthouse.directory.service import Directory
+from posthouse.domains.service import Domains
 from posthouse.errors import Unavailable
 from posthouse.inbound.accept import Accept
+from posthouse.inbound.decide import decide
+from posthouse.inbound.dispatch import Dispatch
 from posthouse.inbound.filter import ClamdScanner, DomainList, DomainLists, Filter, HttpScanner, Scanner
+from posthouse.inbound.forwarding import Forwarding
+from posthouse.inbound.house import Rules
 from posthouse.inbound.housekeeping import Housekeeping
-from posthouse.inbound.index import Index, Indexing, rebuild_if_due
+from posthouse.inbound.importing import Importing
+from posthouse.inbound.index import Index, Indexing, rebuild_if_due, reindex
+from posthouse.inbound.journal import Journal
 from posthouse.inbound.lists import DnsList
 from posthouse.inbound.model import INDEX, STORE
 from posthouse.inbound.notify import announce
 from posthouse.inbound.store import Store
+from posthouse.inbound.upkeep import Upkeep
 from posthouse.mail.parse import text
+from posthouse.mail.srs import Srs
 from posthouse.mailbox.check import Check
+from posthouse.mailbox.mend import Mend
 from posthouse.mailbox.reading import Reading
 from posthouse.mailbox.service import Mailboxes
 from posthouse.net.clamd import Clamd
@@ -39,6 +49,7 @@ from posthouse.storage.bus.local import LocalBus
 from posthouse.storage.contents import Contents
 from posthouse.storage.queue.base import Job, Lane, Queue
 from posthouse.storage.records.base import Records, Tx
+from posthouse.storage.search.base import Search
 from posthouse.storage.search.factory import beside, open_search
 from posthouse.worker import Worker
 
@@ -72,13 +83,16 @@ class Ground:
     blobs: Blobs
     contents: Contents
     clock: Clock
+    domains: Domains
+    srs: Srs
+    wake_relay: Callable[[], None]
 
 
 async def receiving(settings: Settings, ground: Ground, stack: AsyncExitStack) -> Receiving:
     resolver = Resolver(
         values.servers(settings.dns.servers), lifetime=settings.dns.timeout, capacity=settings.dns.cache_entries
     )
-    mail = await _mail(settings, ground, stack)
+    mail = await open_mail(settings.records.url, ground, stack)
     index = _index(settings, ground, mail)
     store = _store(settings, ground, mail, resolver, stack, wake_index=lambda: index.wake(Lane.TRANSACTIONAL))
     accept = Accept(
@@ -93,6 +107,11 @@ async def receiving(settings: Settings, ground: Ground, stack: AsyncExitStack) -
         authserv_id=settings.receive.authserv_id,
         lists=[DnsList(one.zone, one.kind, one.weight, one.refuse, one.answers) for one in settings.lists],
         greylist_delay=settings.receive.greylist_delay,
+        srs=ground.srs,
+        rules=Rules(
+            frozenset(one.lower() for one in settings.receive.trusted_forwarders),
+            settings.receive.refuse_unknown_senders,
+        ),
     )
     stack.push_async_callback(accept.close)
     listeners = _listeners(settings)
@@ -127,25 +146,42 @@ def _search_keeper(ground: Ground, mail: Mail, index: Worker) -> Callable[[], Aw
     return look
 
 
-async def _mail(settings: Settings, ground: Ground, stack: AsyncExitStack) -> Mail:
+async def open_mail(url: str, ground: Ground, stack: AsyncExitStack) -> Mail:
+    """What the API needs of the receiving side; closed with `stack`. `url`: of the records."""
     records, contents, clock = ground.records, ground.contents, ground.clock
-    search = await open_search(beside(settings.records.url))
+    search = await open_search(beside(url))
     stack.push_async_callback(search.close)
     bus = LocalBus()
     indexing = Indexing(ground.queue, clock=clock)
     directory = Directory(
         records, clock, Recipients(records), hash_password=hash_password, verify_password=verify_password
     )
+    mailboxes = Mailboxes(records, contents, clock=clock, tell=announce(bus), indexing=indexing)
+    check = Check(records, ground.blobs)
+    upkeep = _upkeep(ground, indexing, search, check)
+    stack.push_async_callback(upkeep.close)
     return Mail(
         directory,
-        Mailboxes(records, contents, clock=clock, tell=announce(bus), indexing=indexing),
+        mailboxes,
         Reading(records, contents),
-        Check(records, ground.blobs),
+        check,
         search,
         bus,
         contents,
         indexing,
+        Journal(records, clock),
+        Importing(records, mailboxes, contents, clock),
+        upkeep,
     )
+
+
+def _upkeep(ground: Ground, indexing: Indexing, search: Search, check: Check) -> Upkeep:
+    async def index(account: int | None) -> int:
+        # The stage looks at its queue by itself.
+        return await reindex(ground.records, indexing, search, account=account, wake=lambda: None)
+
+    mend = Mend(ground.records, ground.contents, ground.blobs, ground.queue, clock=ground.clock)
+    return Upkeep(check, mend, index, ground.clock)
 
 
 def _worker(
@@ -190,11 +226,31 @@ def _store(
         current=worker.current,
         release=worker.release,
         leases=worker.leases,
+        decide=decide,
+        sender=_dispatch(settings, ground),
         indexing=mail.indexing,
         tell=announce(mail.bus),
         wake_index=wake_index,
     )
     return worker
+
+
+def _dispatch(settings: Settings, ground: Ground) -> Dispatch:
+    forwarding = Forwarding(
+        ground.contents,
+        ground.srs,
+        ground.domains.signing_keys,
+        authserv_id=settings.receive.authserv_id or settings.hostname,
+        clock=ground.clock,
+    )
+    return Dispatch(
+        ground.queue,
+        ground.contents,
+        forwarding,
+        host=settings.hostname,
+        clock=ground.clock,
+        wake=ground.wake_relay,
+    )
 
 
 def _index(settings: Settings, ground: Ground, mail: Mail) -> Worker:

@@ -10,8 +10,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from posthouse.cli.demo_check import Latency, Tally
-from posthouse.cli.demo_processes import CONNECTIONS
+from posthouse.cli.demo.check import Latency, Tally
+from posthouse.cli.demo.processes import CONNECTIONS
 from posthouse.cli.output import Output, clean
 from posthouse.smtpd.sink.journal import Entry
 
