@@ -39,8 +39,8 @@ _STRICT = re.compile(
     rb"\d?\d:\d\d(?::\d\d)?(?: +[A-Z]{1,5}| +[+-]\d{4})? +\d{4}\b"
 )
 _ASCTIME = re.compile(
-    rb"\b(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) +(\d?\d) +(\d?\d):(\d\d)(?::(\d\d))?(?: +([A-Z]{1,5}|[+-]\d{4}))?"
-    rb" +(\d{4})\b"
+    rb"\b(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) +(\d?\d) +"
+    rb"(\d?\d):(\d\d)(?::(\d\d))?(?: +([A-Z]{1,5}|[+-]\d{4}))? +(\d{4})\b"
 )
 _MONTHS = (b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec")
 _LENGTH = re.compile(rb"^content-length:[ \t]*(\d{1,15})[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)

@@ -45,9 +45,7 @@ def furnish(http: httpx.Client, domain: Json, dns: Dns, people: Sequence[Person]
     _post(http, "/v1/mail-domains", {"name": CAREFUL, "settings": {"greylist": True}})
     for number, person in enumerate(people):
         rules = mails.rules(people) if number == 0 else []
-        _post(
-            http, "/v1/accounts", {"address": person.address, "name": person.name, "settings": {"rules": rules}}
-        )
+        _post(http, "/v1/accounts", {"address": person.address, "name": person.name, "settings": {"rules": rules}})
     return public_keys(domain) | public_keys(folk)
 
 
