@@ -19,6 +19,7 @@ from posthouse.cli.demo.processes import Server
 _URGENT = 20
 """Sign-in codes of the stream `critical`, while the orders are being sent."""
 _URGENT_EVERY = 0.2
+_ANSWERED_AFTER = 0.3
 _AGAIN = 0.1
 
 
@@ -101,6 +102,7 @@ class Post:
                 answer = self._post("/v1/messages", body, f"letter-{number}-{place}")
                 self._run.ids.append(answer["id"])
                 known.append(mails.message_id(answer["id"], one, self._run.people))
+                self._over.wait(_ANSWERED_AFTER)
 
     def _codes(self) -> None:
         """Now and then one that must not wait for the orders."""

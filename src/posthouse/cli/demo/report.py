@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from posthouse.cli.demo.check import Latency, Tally
-from posthouse.cli.demo.mails import FORWARDS
+from posthouse.cli.demo.mails import FORWARDS, INVOICE
 from posthouse.cli.demo.post import Run
 from posthouse.cli.demo.rooms import SEARCHED, Rooms
 from posthouse.cli.output import Output, clean
@@ -172,6 +172,10 @@ def _show_inbox(out: Output, rooms: Rooms) -> None:
     subjects = ", ".join(sorted({clean(line["subject"]) for line in rooms.found})) or "nothing"
     found = f"{len(rooms.found)} found: {subjects}"
     out.console.print(Text.assemble((f"Searched for “{SEARCHED}”: ", "bold"), found), soft_wrap=True)
+    if rooms.rules:
+        out.console.print(
+            Text.assemble((f"What became of “{INVOICE}”: ", "bold"), clean(" ".join(rooms.rules))), soft_wrap=True
+        )
 
 
 def _cells(line: Mapping[str, Any]) -> tuple[str, Text, str]:
