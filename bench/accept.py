@@ -2,10 +2,10 @@
 disk, one server after the other.
 
 Alike: 250 is given only when the message is on disk. Postfix syncs the queue file of each
-message and then discards it (the `discard` transport, no limits, no milter); the gateway
-shares a sync among the messages that arrive together. Not alike: until `inbound.accept` is
-measured here, the house behind the gateway only keeps a row for each message
-(`bench/accept_server.py`), where Postfix queues, schedules and delivers to nowhere.
+message and then discards it (the `discard` transport, no limits, no milter). Posthouse is a
+whole `posthouse serve` with the role mx: recipients looked up, SPF, DKIM, DMARC and reverse
+DNS asked (DNS on loopback, cached), the trace fields made, message, log and job written in
+one transaction that messages which arrive together share.
 
 `gateway_*` are of the gateway alone, in front of a house that forgets at once.
 """
@@ -25,6 +25,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from bench import material, smtp_client
+from bench.receiver import receiver
 from bench.report import Report, main
 
 CONNECTIONS = 20
@@ -35,11 +36,11 @@ _BARS = {"ratio_postfix": ("≥", 5.0), "idle_mb": ("<", 10.0), "gateway_per_sec
 
 
 @contextmanager
-def gateway(kind: str) -> Generator[tuple[int, int], None, None]:
+def gateway() -> Generator[tuple[int, int], None, None]:
     """Port and process of `bench.accept_server`."""
     folder = Path(tempfile.mkdtemp(prefix="posthouse-bench-", dir=material.DISK))
     port = material.free_port()
-    command = [sys.executable, "-m", "bench.accept_server", kind, "--port", str(port), "--directory", str(folder)]
+    command = [sys.executable, "-m", "bench.accept_server", "--port", str(port), "--directory", str(folder)]
     process = subprocess.Popen(command, env=material.environment())
     try:
         _wait_for(port)
@@ -110,13 +111,13 @@ def _wait_for(port: int, seconds: float = 20.0) -> None:
 def measure(arguments: argparse.Namespace) -> Report:
     """Durable acceptance of messages of 6 KB, beside Postfix accepting for discard."""
     count = int(arguments.messages)
-    with gateway("durable") as (port, pid):
+    with receiver("api,mx") as found:
+        idle = idle_mb(found.mx, found.server.process.pid)
+        used = found.server.cpu()
+        ours = count / smtp_client.send(found.mx, count, CONNECTIONS)
+        ours_cpu = (found.server.cpu() - used) / count * 1e6
+    with gateway() as (port, pid):
         smtp_client.send(port, _WARM, CONNECTIONS)
-        used = material.cpu_seconds(pid)
-        ours = count / smtp_client.send(port, count, CONNECTIONS)
-        ours_cpu = (material.cpu_seconds(pid) - used) / count * 1e6
-    with gateway("instant") as (port, pid):
-        idle = idle_mb(port, pid)
         used = material.cpu_seconds(pid)
         alone = count / smtp_client.send(port, count, CONNECTIONS)
         alone_cpu = (material.cpu_seconds(pid) - used) / count * 1e6

@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
+from posthouse import ids
+from posthouse.inbound.model import Evidence
 from posthouse.mail.parse import parse
 from posthouse.mail.threads import thread_keys
+from posthouse.mailauth.evidence import Arc, Authentication, Dmarc, Spf
 from posthouse.mailbox.check import Check, Finding
 from posthouse.mailbox.model import Delivered, Delivery, Mailbox
 from posthouse.mailbox.reading import Reading
@@ -14,19 +19,23 @@ from posthouse.mailbox.record import record
 from posthouse.mailbox.service import Mailboxes
 from posthouse.storage.blobs.base import Blobs
 from posthouse.storage.contents import Content, Contents
+from posthouse.storage.queue.base import Job
+from posthouse.storage.queue.records import RecordsQueue
 from posthouse.storage.records.base import Records, Tx
 
 SMALL = 64 * 1024
 
 
-def letter(number: int, *, subject: str = "Hello", answers: int | None = None, body: str = "Hi there.") -> bytes:
+def letter(
+    number: int, *, subject: str = "Hello", answers: int | None = None, body: str = "Hi there.", year: int = 2026
+) -> bytes:
     """A message `<number>@example.org` from Bob to Ann."""
     lines = [
         "From: Bob <bob@example.org>",
         "To: Ann <ann@example.com>",
         f"Subject: {subject}",
         f"Message-ID: <{number}@example.org>",
-        "Date: Sun, 22 Nov 2026 10:00:00 +0000",
+        f"Date: 22 Nov {year} 10:00:00 +0000",
     ]
     if answers is not None:
         lines += [f"In-Reply-To: <{answers}@example.org>", f"References: <{answers}@example.org>"]
@@ -38,6 +47,20 @@ async def findings(records: Records, blobs: Blobs, *, deep: bool = True) -> list
     return [finding async for finding in Check(records, blobs).all(deep=deep)]
 
 
+_PASSED = Authentication(
+    Spf("pass", "example.org"), Spf("none", "mx.example.org", "helo"), (), Dmarc("none", "example.org"), Arc("none")
+)
+EVIDENCE = msgspec.json.encode(Evidence("192.0.2.7", "mx.example.org", "mx.example.org", _PASSED)).decode()
+_INBOUND = """
+INSERT INTO inbound (id, received_at, content, size, fingerprint, reverse_path, evidence, trace)
+SELECT v.id, v.at, v.content, v.size, v.id, 'bob@example.org', $1, v.trace
+FROM {v(id text, at int, content text, size int, trace bytes)}"""
+_RCPT = """
+INSERT INTO inbound_rcpt (inbound_id, n, tenant_id, address, account, state)
+SELECT v.inbound_id, v.n, 'ten_1', 'ann@example.com', v.account, 'accepted'
+FROM {v(inbound_id text, n int, account int)}"""
+
+
 class House:
     """Mailboxes over records, with accounts numbered from 1."""
 
@@ -46,6 +69,7 @@ class House:
         self.blobs = blobs
         self.clock = clock
         self.contents = Contents(records, blobs, small=SMALL, clock=clock)
+        self.queue = RecordsQueue(records, clock=clock)
         self.told: list[Any] = []
         self.mailboxes = Mailboxes(records, self.contents, clock=clock, tell=self.told.extend)
         self.reading = Reading(records, self.contents)
@@ -88,6 +112,26 @@ class House:
 
     async def wrong(self) -> list[str]:
         return [finding.code for finding in await findings(self.records, self.blobs)]
+
+    async def accept(self, *raws: bytes, to: Sequence[int] = (1,)) -> list[str]:
+        """Into the log, as accept leaves them: the content counted once, a job for each."""
+        contents = [await self.contents.put(raw) for raw in raws]
+        names = ids.many("inb", len(raws))
+        logged = []
+        for name, content in zip(names, contents, strict=True):
+            self.clock.at += 1
+            logged.append((name, self.clock(), content.key, content.size, b"Received: by us\r\n"))
+        people = [(name, n, account) for name in names for n, account in enumerate(to)]
+        jobs = [Job("store", 1, "ten_1", self.clock(), name) for name in names]
+
+        async def work(tx: Tx) -> None:
+            await self.contents.keep(tx, [(content, 1) for content in contents])
+            await tx.run_each(_INBOUND, logged, EVIDENCE)
+            await tx.run_each(_RCPT, people)
+            await self.queue.put(jobs, tx=tx)
+
+        await self.records.write(work)
+        return names
 
     async def execute(self, *statements: str) -> None:
         """Raw SQL, to break what no verb would."""

@@ -244,6 +244,18 @@ async def test_when_the_directory_cannot_be_read_the_peer_comes_back(post: Post)
     assert codes((await post.send("ann@acme.test"))[0]) == [None]
 
 
+async def test_when_the_blob_store_is_full_the_peer_comes_back(post: Post) -> None:
+    class Full:
+        async def put(self, message: bytes) -> Any:
+            raise StorageUnavailable(detail="No space left on device")
+
+    post.open(contents=Full())
+    session = post.session()
+    assert codes((await post.send("ann@acme.test", session=session))[1]) == ["451 4.3.0"]
+    assert codes((await post.send("ann@acme.test", session=session))[1]) == ["451 4.3.0"]
+    assert set((await post.counts()).values()) == {0}
+
+
 async def test_one_message_that_cannot_be_written_does_not_harm_the_others(post: Post) -> None:
     put = post.queue.put
 
@@ -359,6 +371,15 @@ async def test_evidence_of_a_peer_in_order_and_of_one_that_is_not(post: Post) ->
     for n, (helo, flaw) in enumerate(flaws.items()):
         _, replies = await post.send("ann@acme.test", helo=helo, message=MESSAGE + b"%d" % n)
         assert (await post.evidence(queued(replies))).flaws == (flaw,)
+
+
+async def test_who_speaks_before_the_greeting_is_remembered(post: Post) -> None:
+    post.names.records = known()
+    session = post.session()
+    session.early()
+    for n in range(2):
+        _, replies = await post.send("ann@acme.test", session=session, message=MESSAGE + b"%d" % n)
+        assert (await post.evidence(queued(replies))).flaws == ("early_talker",)
 
 
 async def test_dns_that_does_not_answer_is_no_evidence_and_holds_nothing_up(post: Post) -> None:

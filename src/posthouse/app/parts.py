@@ -21,7 +21,8 @@ from posthouse.domains.service import Domains
 from posthouse.egress.destinations import Destinations
 from posthouse.egress.opening import Opener
 from posthouse.egress.sites import Sites
-from posthouse.events.handover import RELAY, Handover
+from posthouse.events.handover import RELAY
+from posthouse.mail.srs import Srs
 from posthouse.net.dns import Resolver
 from posthouse.outbound import Outbound, Render, Send, Submit
 from posthouse.outbound.compose import Compose
@@ -29,6 +30,7 @@ from posthouse.outbound.flow import Flow
 from posthouse.outbound.housekeeping import Housekeeping
 from posthouse.outbound.prepare import Prepare, Specs
 from posthouse.outbound.relay import Relay
+from posthouse.outbound.report import Report
 from posthouse.outbound.settle import Outcome, Recorder
 from posthouse.outbound.submit import RENDER
 from posthouse.rendering.pool import RenderPool
@@ -56,6 +58,7 @@ class Storage:
     records: Records
     queue: Queue
     blobs: Blobs
+    arrived: Blobs
     contents: Contents
 
 
@@ -74,6 +77,7 @@ class Sending:
 
     worker: Worker
     relay: Worker
+    sweep: Callable[[], Awaitable[int]]
     recorder: Recorder
     sites: Sites
     pool: RenderPool
@@ -119,13 +123,28 @@ async def opened(settings: Settings) -> AsyncGenerator[Parts, None]:
         storage = await _storage(settings, stack)
         features = _features(settings, storage.records)
         sending = _sending(settings, storage, features, stack)
-        ground = Ground(storage.records, storage.queue, storage.blobs, storage.contents, clocks.now)
+        ground = Ground(
+            storage.records,
+            storage.queue,
+            storage.arrived,
+            storage.contents,
+            clocks.now,
+            features.domains,
+            _srs(settings),
+            wake_relay=lambda: sending.relay.wake(Lane.TRANSACTIONAL),
+        )
         received = await receiving(settings, ground, stack)
         yield Parts(
             _services(settings, storage, features, sending, received),
             sending,
             received,
-            Housekeeping(storage.records, features.suppressions, sending.sites, clocks.now),
+            Housekeeping(
+                storage.records,
+                features.suppressions,
+                sending.sites,
+                clocks.now,
+                also=[sending.sweep, received.housekeeping.round, received.look_after_search],
+            ),
         )
 
 
@@ -143,8 +162,11 @@ async def _storage(settings: Settings, stack: AsyncExitStack) -> Storage:
     queue = RecordsQueue(records, clock=clocks.now)
     if records.capabilities.exclusive:
         await queue.free_leases()
-    contents = Contents(records, blobs, small=settings.receive.small, clock=clocks.now)
-    return Storage(records, queue, blobs, contents)
+    # Apart from the attachments of the sending flow, which nobody counts: what arrived is collected.
+    arrived = await open_blobs(**values.blob_options(settings, "mail"))
+    stack.push_async_callback(arrived.close)
+    contents = Contents(records, arrived, small=settings.receive.small, clock=clocks.now)
+    return Storage(records, queue, blobs, arrived, contents)
 
 
 def _features(settings: Settings, records: Records) -> Features:
@@ -211,14 +233,14 @@ def _sending(settings: Settings, storage: Storage, features: Features, stack: As
         current=worker.current,
         release=worker.release,
         leases=worker.leases,
-        relayed=lambda tx, ended, failed: relay.settled(tx, ended, failed),
+        relayed=lambda tx, ended, failed: relay.settled(tx, ended, failed),  # noqa: PLW0108 - made below  # noqa: PLW0108 - it is made below
     )
     relayer, relay = _relay(settings, storage, features, worker)
     specs = Specs(storage.blobs)
     render = Render(features.templates, features.domains, pool, storage.contents, clock)
     prepare = Prepare(storage.records, specs, features.suppressions, destinations, sites, recorder, retry, clock)
     flow = Flow(prepare, render, Send(recorder, retry, clock, lease_end=lambda job: worker.current(job).due_at))
-    return Sending(worker, relayer, recorder, sites, pool, render, specs)
+    return Sending(worker, relayer, relay.sweep, recorder, sites, pool, render, specs)
 
 
 def _relay(settings: Settings, storage: Storage, features: Features, render: Worker) -> tuple[Worker, Relay]:
@@ -244,12 +266,15 @@ def _relay(settings: Settings, storage: Storage, features: Features, render: Wor
         current=worker.current,
         release=worker.release,
         clock=clocks.now,
-        report=_unreported,
+        report=Report(storage.queue, storage.contents, host=settings.hostname, clock=clocks.now),
     )
     return worker, relay
 
 
-async def _unreported(_tx: Tx, _failed: Sequence[tuple[Outcome, Handover]]) -> None: ...
+def _srs(settings: Settings) -> Srs:
+    """With the keys of older master keys, so that a new one ends no address that is out."""
+    key, *old = load_or_create(settings.secret_key_file).derive("srs")
+    return Srs(key, tuple(old))
 
 
 def _services(

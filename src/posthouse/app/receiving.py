@@ -7,22 +7,36 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
+import structlog
+
 from posthouse.accounts.passwords import hash_password, verify_password
 from posthouse.api.ports import Mail
 from posthouse.app import values
-from posthouse.clock import Clock
+from posthouse.clock import DAY, SECOND, Clock
 from posthouse.config import Settings
 from posthouse.directory.resolve import Resolver as Recipients
 from posthouse.directory.service import Directory
+from posthouse.domains.service import Domains
+from posthouse.errors import Unavailable
 from posthouse.inbound.accept import Accept
-from posthouse.inbound.filter import ClamdScanner, DomainList, DomainLists, Filter
-from posthouse.inbound.index import Index, Indexing
+from posthouse.inbound.decide import decide
+from posthouse.inbound.dispatch import Dispatch
+from posthouse.inbound.filter import ClamdScanner, DomainList, DomainLists, Filter, HttpScanner, Scanner
+from posthouse.inbound.forwarding import Forwarding
+from posthouse.inbound.house import Rules
+from posthouse.inbound.housekeeping import Housekeeping
+from posthouse.inbound.importing import Importing
+from posthouse.inbound.index import Index, Indexing, rebuild_if_due, reindex
+from posthouse.inbound.journal import Journal
 from posthouse.inbound.lists import DnsList
 from posthouse.inbound.model import INDEX, STORE
 from posthouse.inbound.notify import announce
 from posthouse.inbound.store import Store
+from posthouse.inbound.upkeep import Upkeep
 from posthouse.mail.parse import text
+from posthouse.mail.srs import Srs
 from posthouse.mailbox.check import Check
+from posthouse.mailbox.mend import Mend
 from posthouse.mailbox.reading import Reading
 from posthouse.mailbox.service import Mailboxes
 from posthouse.net.clamd import Clamd
@@ -37,6 +51,8 @@ from posthouse.storage.queue.base import Job, Lane, Queue
 from posthouse.storage.records.base import Records, Tx
 from posthouse.storage.search.factory import beside, open_search
 from posthouse.worker import Worker
+
+log = structlog.get_logger("app")
 
 _ROOM = 2048
 _BATCH = 256
@@ -53,6 +69,8 @@ class Receiving:
     gateway: Gateway | None
     store: Worker
     index: Worker
+    housekeeping: Housekeeping
+    look_after_search: Callable[[], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +82,26 @@ class Ground:
     blobs: Blobs
     contents: Contents
     clock: Clock
+    domains: Domains
+    srs: Srs
+    wake_relay: Callable[[], None]
 
 
 async def receiving(settings: Settings, ground: Ground, stack: AsyncExitStack) -> Receiving:
     resolver = Resolver(
         values.servers(settings.dns.servers), lifetime=settings.dns.timeout, capacity=settings.dns.cache_entries
     )
-    mail = await _mail(settings, ground, stack)
+    mail = await open_mail(
+        settings.records.url,
+        stack,
+        records=ground.records,
+        queue=ground.queue,
+        blobs=ground.blobs,
+        contents=ground.contents,
+        clock=ground.clock,
+    )
     index = _index(settings, ground, mail)
-    store = _store(settings, ground, mail, resolver, wake_index=lambda: index.wake(Lane.TRANSACTIONAL))
+    store = _store(settings, ground, mail, resolver, stack, wake_index=lambda: index.wake(Lane.TRANSACTIONAL))
     accept = Accept(
         records=ground.records,
         contents=ground.contents,
@@ -85,31 +114,84 @@ async def receiving(settings: Settings, ground: Ground, stack: AsyncExitStack) -
         authserv_id=settings.receive.authserv_id,
         lists=[DnsList(one.zone, one.kind, one.weight, one.refuse, one.answers) for one in settings.lists],
         greylist_delay=settings.receive.greylist_delay,
+        srs=ground.srs,
+        rules=Rules(
+            frozenset(one.lower() for one in settings.receive.trusted_forwarders),
+            settings.receive.refuse_unknown_senders,
+        ),
     )
     stack.push_async_callback(accept.close)
     listeners = _listeners(settings)
     gateway = Gateway(accept.begin, _options(settings, listeners)) if listeners else None
-    return Receiving(mail, accept, gateway, store, index)
+    housekeeping = Housekeeping(
+        ground.records,
+        ground.contents,
+        accept.refusals,
+        accept.greylist,
+        ground.clock,
+        kept=settings.receive.log_days * DAY,
+    )
+    return Receiving(mail, accept, gateway, store, index, housekeeping, _search_keeper(ground, mail, index))
 
 
-async def _mail(settings: Settings, ground: Ground, stack: AsyncExitStack) -> Mail:
-    records, contents, clock = ground.records, ground.contents, ground.clock
-    search = await open_search(beside(settings.records.url))
+def _search_keeper(ground: Ground, mail: Mail, index: Worker) -> Callable[[], Awaitable[None]]:
+    """Looks once an hour whether the index has to be made again."""
+    next_at = 0
+
+    async def look() -> None:
+        nonlocal next_at
+        if ground.clock() < next_at:
+            return
+        try:
+            await rebuild_if_due(
+                ground.records, ground.queue, mail.indexing, mail.search, wake=lambda: index.wake(Lane.BULK)
+            )
+            next_at = ground.clock() + 3600 * SECOND
+        except Unavailable as error:
+            log.warning("search_is_away", detail=error.detail)
+
+    return look
+
+
+async def open_mail(
+    url: str,
+    stack: AsyncExitStack,
+    *,
+    records: Records,
+    queue: Queue,
+    blobs: Blobs,
+    contents: Contents,
+    clock: Clock,
+) -> Mail:
+    """What the API needs of the receiving side; closed with `stack`. `url`: of the records."""
+    search = await open_search(beside(url))
     stack.push_async_callback(search.close)
     bus = LocalBus()
-    indexing = Indexing(ground.queue, clock=clock)
+    indexing = Indexing(queue, clock=clock)
     directory = Directory(
         records, clock, Recipients(records), hash_password=hash_password, verify_password=verify_password
     )
+    mailboxes = Mailboxes(records, contents, clock=clock, tell=announce(bus), indexing=indexing)
+    check = Check(records, blobs)
+
+    async def index(account: int | None) -> int:
+        # The stage looks at its queue by itself.
+        return await reindex(records, indexing, search, account=account, wake=lambda: None)
+
+    upkeep = Upkeep(check, Mend(records, contents, blobs, queue, clock=clock), index, clock)
+    stack.push_async_callback(upkeep.close)
     return Mail(
         directory,
-        Mailboxes(records, contents, clock=clock, tell=announce(bus), indexing=indexing),
+        mailboxes,
         Reading(records, contents),
-        Check(records, ground.blobs),
+        check,
         search,
         bus,
         contents,
         indexing,
+        Journal(records, clock),
+        Importing(records, mailboxes, contents, clock),
+        upkeep,
     )
 
 
@@ -134,7 +216,13 @@ def _worker(
 
 
 def _store(
-    settings: Settings, ground: Ground, mail: Mail, resolver: Resolver, *, wake_index: Callable[[], None]
+    settings: Settings,
+    ground: Ground,
+    mail: Mail,
+    resolver: Resolver,
+    stack: AsyncExitStack,
+    *,
+    wake_index: Callable[[], None],
 ) -> Worker:
     async def run(jobs: Sequence[Job]) -> None:
         await stage(jobs)
@@ -144,16 +232,36 @@ def _store(
         ground.records,
         ground.contents,
         ground.queue,
-        _filter(settings, ground.records, resolver),
+        _filter(settings, ground.records, resolver, stack),
         clock=ground.clock,
         current=worker.current,
         release=worker.release,
         leases=worker.leases,
+        decide=decide,
+        sender=_dispatch(settings, ground),
         indexing=mail.indexing,
         tell=announce(mail.bus),
         wake_index=wake_index,
     )
     return worker
+
+
+def _dispatch(settings: Settings, ground: Ground) -> Dispatch:
+    forwarding = Forwarding(
+        ground.contents,
+        ground.srs,
+        ground.domains.signing_keys,
+        authserv_id=settings.receive.authserv_id or settings.hostname,
+        clock=ground.clock,
+    )
+    return Dispatch(
+        ground.queue,
+        ground.contents,
+        forwarding,
+        host=settings.hostname,
+        clock=ground.clock,
+        wake=ground.wake_relay,
+    )
 
 
 def _index(settings: Settings, ground: Ground, mail: Mail) -> Worker:
@@ -174,14 +282,20 @@ def _index(settings: Settings, ground: Ground, mail: Mail) -> Worker:
     return worker
 
 
-def _filter(settings: Settings, records: Records, resolver: Resolver) -> Filter:
+def _filter(settings: Settings, records: Records, resolver: Resolver, stack: AsyncExitStack) -> Filter:
     given = settings.receive
     asked = [
         DomainList(one.zone, one.weight, tuple(ipaddress.IPv4Network(answer) for answer in one.answers))
         for one in settings.lists
         if one.kind == "domain"
     ]
-    scanners = [ClamdScanner(Clamd(given.clamd), required=given.clamd_required)] if given.clamd else []
+    scanners: list[Scanner] = []
+    if given.clamd:
+        scanners.append(ClamdScanner(Clamd(given.clamd), required=given.clamd_required))
+    if given.scanner:
+        asked_by_http = HttpScanner(given.scanner, required=given.scanner_required)
+        stack.push_async_callback(asked_by_http.close)
+        scanners.append(asked_by_http)
     return Filter(
         text,
         _correspondents(records),

@@ -44,9 +44,11 @@ def retry(settings: Settings) -> RetryPolicy:
     )
 
 
-def blob_options(settings: Settings) -> dict[str, str]:
+def blob_options(settings: Settings, below: str = "") -> dict[str, str]:
+    """:param below: a folder, or the end of a prefix, for a store of its own."""
     given = settings.blobs
-    options = {"url": str(given.url)}
+    url, mark, query = str(given.url).partition("?")
+    options = {"url": f"{url.rstrip('/')}/{below}{mark}{query}" if below else str(given.url)}
     if given.endpoint is not None:
         options["url"] += "?" + urlencode({"endpoint": str(given.endpoint), "region": given.region})
     if given.access_key is not None:

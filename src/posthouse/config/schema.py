@@ -267,6 +267,13 @@ class Receive(Section):
     authserv_id: str | None = Field(
         default=None, description="Our name in Authentication-Results; unset takes `hostname`."
     )
+    trusted_forwarders: Names = Field(
+        default=(),
+        description="Domains whose ARC seal or list signature excuses mail that fails DMARC because they changed it.",
+    )
+    refuse_unknown_senders: bool = Field(
+        default=False, description="Refuse mail whose sender's domain exists nowhere or takes no mail itself."
+    )
     greylist_delay: Seconds = Field(
         default=300.0, description="Where a domain has greylisting on: how long an unknown sender must wait."
     )
@@ -279,6 +286,13 @@ class Receive(Section):
     )
     clamd_required: bool = Field(
         default=False, description="Put mail off while the scanner cannot be asked; else it passes unscanned."
+    )
+    scanner: Annotated[str, _schemes("http", "https")] | None = Field(
+        default=None,
+        description="Where each message is POSTed to be judged; the answer is JSON: `score`, `reasons`, `junk`.",
+    )
+    scanner_required: bool = Field(
+        default=False, description="Put mail off while that scanner cannot be asked; else it passes without its word."
     )
     log_days: Count = Field(default=30, description="Days that the log of received and refused mail is kept.")
 

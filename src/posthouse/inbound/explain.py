@@ -31,6 +31,12 @@ _SESSION: Final = {
     "helo_ip": "it greeted with a bare IP address",
     "helo_unresolvable": "the name that it greeted with does not exist",
     "early_talker": "it spoke before it was its turn",
+    "helo_ours": "it greeted with our own name",
+    "helo_unqualified": "it greeted with no full host name",
+    "rdns_none": "its address has no name in DNS",
+    "rdns_unconfirmed": "the name of its address does not lead back to it",
+    "sender_null_mx": "the sender's domain takes no mail",
+    "sender_unresolvable": "the sender's domain does not exist",
 }
 
 

@@ -221,3 +221,23 @@ async def reindex(
         if len(rows) < _PAGE:
             break
     return queued
+
+
+async def rebuild_if_due(
+    records: Records, queue: Queue, indexing: Indexing, search: Search, *, wake: Callable[[], None]
+) -> bool:
+    """An index that was lost or set aside is made again from the records, unless that is under way.
+
+    :raises StorageUnavailable:
+    """
+    size = await search.size()
+    if size.needs_rebuild is None:
+        return False
+    if any((depth.stage, depth.lane) == (INDEX, Lane.BULK) for depth in await queue.depths()):
+        return False
+    if await records.read(lambda tx: tx.row("SELECT 1 FROM email LIMIT 1")) is None:
+        await search.rebuilt()
+        return False
+    log.warning("index_rebuild_begins", reason=size.needs_rebuild)
+    await reindex(records, indexing, search, wake=wake)
+    return True

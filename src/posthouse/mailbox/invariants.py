@@ -20,24 +20,28 @@ UNREAD = "CASE WHEN {0}.keywords LIKE '% $seen %' OR {0}.keywords LIKE '% $draft
 _UNREAD = UNREAD.format("e")
 _WORDS = """CASE WHEN e.keywords = '' THEN 0
     ELSE length(e.keywords) - length(replace(e.keywords, ' ', '')) - 1 END"""
+_HERE = """FROM email e JOIN membership m ON m.account = $1 AND m.email = e.id AND m.mailbox = b.mailbox
+    WHERE e.account = $1 AND e.thread = b.thread"""
 
 EVERY = (
     Invariant(
         "mailbox_counts",
         "mailbox {} says {} emails, {} unread; there are {}, {}",
-        """SELECT m.id, m.total, m.unread, coalesce(c.n, 0), coalesce(c.u, 0) FROM mailbox m
-        LEFT JOIN (SELECT mailbox, count(*) AS n, sum(1 - seen) AS u FROM membership
-                   WHERE account = $1 GROUP BY mailbox) c ON c.mailbox = m.id
-        WHERE m.account = $1 AND (m.total <> coalesce(c.n, 0) OR m.unread <> coalesce(c.u, 0)) LIMIT $2""",
+        """SELECT id, total, unread, n, u FROM (SELECT m.id, m.total, m.unread,
+            (SELECT count(*) FROM membership c WHERE c.account = $1 AND c.mailbox = m.id) AS n,
+            (SELECT coalesce(sum(1 - c.seen), 0) FROM membership c WHERE c.account = $1 AND c.mailbox = m.id) AS u
+            FROM mailbox m WHERE m.account = $1) m
+        WHERE total <> n OR unread <> u LIMIT $2""",
     ),
     Invariant(
         "mailbox_threads",
         "mailbox {} says {} threads, {} with unread ones; there are {}, {}",
-        """SELECT m.id, m.threads, m.unread_threads, coalesce(c.n, 0), coalesce(c.u, 0) FROM mailbox m
-        LEFT JOIN (SELECT b.mailbox, count(*) AS n, sum(CASE WHEN t.unread > 0 THEN 1 ELSE 0 END) AS u
-                   FROM thread_mailbox b JOIN thread t ON t.account = $1 AND t.id = b.thread
-                   WHERE b.account = $1 GROUP BY b.mailbox) c ON c.mailbox = m.id
-        WHERE m.account = $1 AND (m.threads <> coalesce(c.n, 0) OR m.unread_threads <> coalesce(c.u, 0)) LIMIT $2""",
+        """SELECT id, threads, unread_threads, n, u FROM (SELECT m.id, m.threads, m.unread_threads,
+            (SELECT count(*) FROM thread_mailbox b WHERE b.account = $1 AND b.mailbox = m.id) AS n,
+            (SELECT count(*) FROM thread_mailbox b JOIN thread t ON t.account = $1 AND t.id = b.thread
+             WHERE b.account = $1 AND b.mailbox = m.id AND t.unread > 0) AS u
+            FROM mailbox m WHERE m.account = $1) m
+        WHERE threads <> n OR unread_threads <> u LIMIT $2""",
     ),
     Invariant(
         "mailbox_parent",
@@ -54,12 +58,14 @@ EVERY = (
     Invariant(
         "uidnext",
         "mailbox {} would give uid {} next and has given {}",
-        """SELECT m.id, m.uidnext, c.uid FROM mailbox m
-        JOIN (SELECT mailbox, max(uid) AS uid FROM (
-                  SELECT mailbox, uid FROM membership WHERE account = $1
-                  UNION ALL SELECT mailbox, uid FROM expunged WHERE account = $1) u
-              GROUP BY mailbox) c ON c.mailbox = m.id
-        WHERE m.account = $1 AND m.uidnext <= c.uid LIMIT $2""",
+        """SELECT id, uidnext, uid FROM (SELECT m.id, m.uidnext,
+            CASE WHEN c.uid > c.gone THEN c.uid ELSE c.gone END AS uid
+            FROM (SELECT b.id,
+                (SELECT coalesce(max(uid), 0) FROM membership c WHERE c.account = $1 AND c.mailbox = b.id) AS uid,
+                (SELECT coalesce(max(uid), 0) FROM expunged x WHERE x.account = $1 AND x.mailbox = b.id) AS gone
+                FROM mailbox b WHERE b.account = $1) c
+            JOIN mailbox m ON m.account = $1 AND m.id = c.id) m
+        WHERE uidnext <= uid LIMIT $2""",
     ),
     Invariant(
         "expunged",
@@ -96,25 +102,28 @@ EVERY = (
         AND NOT EXISTS (SELECT 1 FROM membership m WHERE m.account = $1 AND m.email = e.id) LIMIT $2""",
     ),
     Invariant(
-        "keywords",
-        "email {} has other keywords than it is found by",
-        f"""SELECT id FROM (
-        SELECT e.id AS id FROM email e
-        LEFT JOIN (SELECT email, count(*) AS n FROM keyword WHERE account = $1 GROUP BY email) k ON k.email = e.id
-        WHERE e.account = $1 AND coalesce(k.n, 0) <> {_WORDS}
-        UNION
-        SELECT k.email AS id FROM keyword k LEFT JOIN email e ON e.account = $1 AND e.id = k.email
-        WHERE k.account = $1 AND (e.id IS NULL OR e.keywords NOT LIKE '% ' || k.keyword || ' %')) c LIMIT $2""",  # noqa: S608 - a constant
+        "keyword_stale",
+        "email {} is found by a keyword that it has not: {}",
+        """SELECT k.email, k.keyword FROM keyword k WHERE k.account = $1 AND NOT EXISTS
+            (SELECT 1 FROM email e WHERE e.account = $1 AND e.id = k.email
+             AND e.keywords LIKE '% ' || k.keyword || ' %') LIMIT $2""",
+    ),
+    Invariant(
+        "keyword_missing",
+        "the emails have {} keywords, and are found by {}",
+        f"""SELECT n, k FROM (SELECT coalesce(sum({_WORDS}), 0) AS n,
+            (SELECT count(*) FROM keyword WHERE account = $1) AS k FROM email e WHERE e.account = $1) c
+        WHERE n <> k LIMIT $2""",  # noqa: S608 - a constant
     ),
     Invariant(
         "thread_counts",
         "thread {} says {} emails, {} unread, the newest of {}; there are {}, {}, {}",
-        f"""SELECT t.id, t.emails, t.unread, t.latest_at, coalesce(c.n, 0), coalesce(c.u, 0), coalesce(c.at, 0)
-        FROM thread t
-        LEFT JOIN (SELECT e.thread, count(*) AS n, sum({_UNREAD}) AS u, max(e.received_at) AS at
-                   FROM email e WHERE e.account = $1 GROUP BY e.thread) c ON c.thread = t.id
-        WHERE t.account = $1 AND (c.n IS NULL OR t.emails <> c.n OR t.unread <> c.u OR t.latest_at <> c.at)
-        LIMIT $2""",  # noqa: S608 - a constant
+        f"""SELECT id, emails, unread, latest_at, n, u, at FROM (SELECT t.id, t.emails, t.unread, t.latest_at,
+            (SELECT count(*) FROM email e WHERE e.account = $1 AND e.thread = t.id) AS n,
+            (SELECT coalesce(sum({_UNREAD}), 0) FROM email e WHERE e.account = $1 AND e.thread = t.id) AS u,
+            (SELECT coalesce(max(e.received_at), 0) FROM email e WHERE e.account = $1 AND e.thread = t.id) AS at
+            FROM thread t WHERE t.account = $1) t
+        WHERE n = 0 OR emails <> n OR unread <> u OR latest_at <> at LIMIT $2""",  # noqa: S608 - a constant
     ),
     Invariant(
         "thread_missing",
@@ -125,14 +134,13 @@ EVERY = (
     Invariant(
         "thread_mailbox",
         "of thread {}, mailbox {} is said to have {} emails, {} unread, the newest {} of {}; that is not so",
-        """SELECT b.thread, b.mailbox, b.total, b.unread, b.latest_email, b.latest_at FROM thread_mailbox b
-        LEFT JOIN (SELECT m.thread, m.mailbox, count(*) AS n, sum(1 - m.seen) AS u, max(m.received_at) AS at
-                   FROM membership m WHERE m.account = $1 GROUP BY m.thread, m.mailbox) c
-            ON c.thread = b.thread AND c.mailbox = b.mailbox
-        WHERE b.account = $1 AND (c.n IS NULL OR b.total <> c.n OR b.unread <> c.u OR b.latest_at <> c.at
-            OR b.latest_email <> (SELECT max(m.email) FROM email e
-                JOIN membership m ON m.account = $1 AND m.email = e.id AND m.mailbox = b.mailbox
-                WHERE e.account = $1 AND e.thread = b.thread AND e.received_at = b.latest_at)) LIMIT $2""",
+        f"""SELECT thread, mailbox, total, unread, latest_email, latest_at FROM (SELECT b.*,
+            (SELECT count(*) {_HERE}) AS n,
+            (SELECT coalesce(sum(1 - m.seen), 0) {_HERE}) AS u,
+            (SELECT coalesce(max(e.received_at), 0) {_HERE}) AS at,
+            (SELECT coalesce(max(e.id), 0) {_HERE} AND e.received_at = b.latest_at) AS newest
+            FROM thread_mailbox b WHERE b.account = $1) b
+        WHERE n = 0 OR total <> n OR unread <> u OR latest_at <> at OR latest_email <> newest LIMIT $2""",  # noqa: S608
     ),
     Invariant(
         "thread_mailbox_missing",

@@ -53,9 +53,11 @@ _STEPS = (
         WHERE mailbox.account = $1 AND mailbox.id = c.mailbox AND mailbox.uidnext <= c.uid""",
     f"""UPDATE membership SET thread = e.thread, received_at = e.received_at, seen = 1 - {_UNREAD} FROM email e
         WHERE membership.account = $1 AND e.account = $1 AND e.id = membership.email""",  # noqa: S608
-    "DELETE FROM thread_key WHERE account = $1 AND email NOT IN (SELECT id FROM email WHERE account = $1)",
+    """DELETE FROM thread_key WHERE account = $1 AND NOT EXISTS
+        (SELECT 1 FROM email e WHERE e.account = $1 AND e.id = thread_key.email)""",
     # Threads and what they count.
-    """DELETE FROM thread WHERE account = $1 AND id NOT IN (SELECT thread FROM email WHERE account = $1)""",
+    """DELETE FROM thread WHERE account = $1 AND NOT EXISTS
+        (SELECT 1 FROM email e WHERE e.account = $1 AND e.thread = thread.id)""",
     f"""INSERT INTO thread (account, id, emails, unread, latest_at, related, modseq)
         SELECT $1, e.thread, count(*), sum({_UNREAD}), max(e.received_at), 0, max(a.modseq)
         FROM email e JOIN account a ON a.number = $1 WHERE e.account = $1 GROUP BY e.thread
@@ -97,9 +99,8 @@ _STEPS = (
     "DELETE FROM change WHERE account = $1",
 )
 _KEYWORDS_GONE = """
-DELETE FROM keyword WHERE account = $1 AND (email NOT IN (SELECT id FROM email WHERE account = $1)
-    OR NOT EXISTS (SELECT 1 FROM email e WHERE e.account = $1 AND e.id = keyword.email
-                   AND e.keywords LIKE '% ' || keyword.keyword || ' %'))"""
+DELETE FROM keyword WHERE account = $1 AND NOT EXISTS (SELECT 1 FROM email e WHERE e.account = $1
+    AND e.id = keyword.email AND e.keywords LIKE '% ' || keyword.keyword || ' %')"""
 _KEYWORDS = "SELECT id, keywords FROM email WHERE account = $1 AND id > $2 AND keywords <> '' ORDER BY id LIMIT $3"
 _NEW_KEYWORDS = """
 INSERT INTO keyword (account, keyword, email) SELECT v.account, v.keyword, v.email
@@ -217,6 +218,7 @@ _RECOUNT = """
 UPDATE content SET changed_at = $2, refs = (SELECT count(*) FROM email WHERE content = $1)
     + (SELECT count(*) FROM inbound i WHERE i.content = $1 AND EXISTS
         (SELECT 1 FROM inbound_rcpt r WHERE r.inbound_id = i.id AND r.state = 'accepted'))
+    + (SELECT count(*) FROM relayed WHERE content = $1)
 WHERE key = $1"""
 _ADOPT = """
 INSERT INTO content (key, size, data, refs, changed_at)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
@@ -21,7 +22,16 @@ EVERY = 60.0
 
 
 class Housekeeping:
-    def __init__(self, records: Records, suppressions: Suppressions, sites: Sites, clock: Clock) -> None:
+    def __init__(
+        self,
+        records: Records,
+        suppressions: Suppressions,
+        sites: Sites,
+        clock: Clock,
+        also: Sequence[Callable[[], Awaitable[object]]] = (),
+    ) -> None:
+        """:param also: further rounds, of other rooms; each copes with storage that is away."""
+        self._also = also
         self._records = records
         self._suppressions = suppressions
         self._sites = sites
@@ -31,6 +41,8 @@ class Housekeeping:
     async def run(self) -> None:
         while not self._stopping.is_set():
             await self.round()
+            for other in self._also:
+                await other()
             try:
                 async with asyncio.timeout(EVERY):
                     await self._stopping.wait()

@@ -25,7 +25,11 @@ _DYNAMIC: Final = re.compile(
     r"(?:^|[.-])(?:dyn|dynamic|dhcp|dial|dialup|dsl|adsl|pool|ppp|cable|broadband|customer)[.\d-]"
 )
 _RANK: Final = re.compile(r"\b(?:ceo|cfo|coo|director|president|chairman|hr|human resources|payroll)\b", re.IGNORECASE)
-_KNOWN_SESSION: Final = frozenset({"helo_ip", "helo_unresolvable", "early_talker"})
+_KNOWN_SESSION: Final = frozenset(
+    "early_talker helo_ip helo_ours helo_unqualified helo_unresolvable rdns_none rdns_unconfirmed "
+    "sender_null_mx sender_unresolvable".split()
+)
+"""The gateway's codes that have rules of their own."""
 
 
 def _rule(code: str, score: float, text: str, test: Callable[[Facts], bool | str]) -> Rule[Facts]:
@@ -35,7 +39,7 @@ def _rule(code: str, score: float, text: str, test: Callable[[Facts], bool | str
 def _stranger(facts: Facts) -> bool:
     """From the world, with nothing that proves the author and nobody who vouches for a forward."""
     proof = facts.proof
-    return proof.known and not proof.author and not proof.excused
+    return proof.known and not proof.author and not proof.excused and not proof.unsure
 
 
 def _generic_host(facts: Facts) -> bool | str:
@@ -48,7 +52,8 @@ def _generic_host(facts: Facts) -> bool | str:
 
 
 def _helo_ours(facts: Facts) -> bool | str:
-    return facts.proof.known and (facts.helo in facts.ours or facts.helo == "localhost") and facts.helo
+    ours = facts.helo in facts.ours or facts.helo == "localhost" or "helo_ours" in facts.session
+    return facts.proof.known and ours and facts.helo
 
 
 def _shouts(facts: Facts) -> bool:
@@ -143,7 +148,7 @@ AUTHENTICATION: Final = (
 CONNECTION: Final = (
     _rule(
         "no_reverse_dns", 1.0, "The sending server has no name in DNS that leads back to it.",
-        lambda f: f.proof.known and f.host is None,
+        lambda f: not f.session.isdisjoint({"rdns_none", "rdns_unconfirmed"}),
     ),
     _rule("generic_host", 1.0, "The sending server's name, {}, is one of a customer's line.", _generic_host),
     _rule(
@@ -152,6 +157,18 @@ CONNECTION: Final = (
     _rule(
         "helo_unresolvable", 0.7, "It greeted as {}, a name that does not exist.",
         lambda f: "helo_unresolvable" in f.session and f.helo,
+    ),
+    _rule(
+        "helo_unqualified", 0.7, "It greeted as {}, which is no full host name.",
+        lambda f: "helo_unqualified" in f.session and f.helo,
+    ),
+    _rule(
+        "sender_unresolvable", 1.5, "The envelope sender's domain does not exist.",
+        lambda f: "sender_unresolvable" in f.session,
+    ),
+    _rule(
+        "sender_null_mx", 1.5, "The envelope sender's domain says that it takes no mail.",
+        lambda f: "sender_null_mx" in f.session,
     ),
     _rule("helo_ours", 2.5, "It greeted as {}, which is our own name.", _helo_ours),
     _rule(

@@ -8,6 +8,7 @@ from typing import Final, Protocol
 import msgspec
 
 from posthouse.inbound.filter.facts import Facts
+from posthouse.inbound.filter.links import defanged
 from posthouse.inbound.filter.personal import PERSONAL, Person
 from posthouse.inbound.filter.rule import quoted, reasons
 from posthouse.inbound.filter.rules import RULES
@@ -20,8 +21,8 @@ VIRUS_SCORE: Final = 20.0
 _MOST_HOOK = 50.0
 
 WEIGHED: Final = {
-    "address_list": ("The sending server is in the DNS list ….", "the list's weight"),
-    "domain_list": ("… is in the DNS list ….", "the list's weight"),
+    "address_list": ("The DNS list … has the sending server or one of its domains.", "the list's weight"),
+    "domain_list": ("The DNS list … has a domain of the message.", "the list's weight"),
     "learned": ("The classifier takes it for spam with … %.", f"-{LEARNED_WEIGHT:g} to {LEARNED_WEIGHT:g}"),
     "virus": ("The scanner found ….", f"{VIRUS_SCORE:g}, and always Junk"),
     "scanner": ("What the scanner said.", "the scanner's score"),
@@ -72,8 +73,8 @@ def common(
         found = [Reason("failed", 0.0, "The filter failed on it, so it was not judged.")]
     else:
         found = reasons(RULES, facts)
-        found += [_listed("address_list", "The sending server", hit) for hit in facts.listings]
-    found += [_listed("domain_list", quoted(domain), hit) for domain, hit in domain_listings]
+        found += [_listed("address_list", "the sending server or one of its domains", hit) for hit in facts.listings]
+    found += _domains_listed(domain_listings, {hit.zone for hit in facts.listings} if facts is not None else set())
     if probability is not None:
         found.append(_learned(probability))
     for finding in findings:
@@ -92,19 +93,32 @@ def common(
     )
 
 
-def personal(shared: Verdict, person: Person, held: bool, bound: float) -> Verdict:
-    """:param held: Junk whatever the score is: policy, a virus, a scanner."""
+def personal(shared: Verdict, person: Person, held: bool, bound: float, policy: str | None = None) -> Verdict:
+    """:param held: Junk whatever the score is: policy, a virus, a scanner.
+    :param policy: why policy sends it to this recipient's Junk, and not to all."""
     own = reasons(PERSONAL, person)
+    if policy is not None:
+        own.append(Reason("policy", 0.0, quoted(policy)))
     if not own:
         return shared
     score = round(shared.score + _sum(own), 2)
-    junk = held or bool(person.blocked) or score >= bound
+    junk = held or policy is not None or bool(person.blocked) or score >= bound
     return msgspec.structs.replace(shared, score=score, junk=junk, reasons=(*shared.reasons, *own))
 
 
 def _listed(code: str, what: str, hit: Listing) -> Reason:
     says = f": {quoted(hit.text)}" if hit.text else ""
-    return Reason(code, round(hit.weight, 2), f"{what} is in the DNS list {quoted(hit.zone)}{says}.")
+    return Reason(code, round(hit.weight, 2), f"The DNS list {quoted(hit.zone)} has {what}{says}.")
+
+
+def _domains_listed(hits: Sequence[tuple[str, Listing]], heard: set[str]) -> list[Reason]:
+    """A list speaks once for a message, however many of its domains it has."""
+    found: list[Reason] = []
+    for domain, hit in hits:
+        if hit.zone not in heard:
+            heard.add(hit.zone)
+            found.append(_listed("domain_list", quoted(defanged(domain)), hit))
+    return found
 
 
 def _learned(probability: float) -> Reason:

@@ -74,7 +74,7 @@ _FOREIGN: Final = re.compile("[^\\W\\d_]*(?:[a-z][\u0370-\u052f]|[\u0370-\u052f]
 
 
 class Wording(NamedTuple):
-    """`length`: characters of text that a reader sees, of the first `MOST`. `phrases`: those of
+    """`length`: characters of text that a reader sees, about. `phrases`: those of
     the table, as `kind/phrase`. `coin`: the address of a wallet. `mixed`: words of Latin
     letters with Greek or Cyrillic ones between them (at most 20)."""
 
@@ -94,8 +94,10 @@ def wording(text: str, html: str) -> Wording:
         start = max(html.find("<body"), 0)
         stripped = _TAG.sub(" ", html[start : start + MOST * 3]).translate(_BLANK).split()
         words = stripped if len(stripped) > len(words) else words
-    shown = " ".join(words)
     looked = _LOOKED_FOR.intersection(words)
+    if not looked and text.isascii() and len(text) >= 200:
+        return Wording(len(text))
+    shown = " ".join(words)
     mixed = 0 if shown.isascii() else _mixed_words(shown)
     if not looked:
         return Wording(len(shown), mixed=mixed)

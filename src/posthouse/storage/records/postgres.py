@@ -52,6 +52,8 @@ _PLANS = {
     # empty stays in the connection, and must not be a walk when the table has grown.
     "enable_seqscan": "off",
     "enable_bitmapscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
     "jit": "off",
 }
 

@@ -66,6 +66,7 @@ class Mail:
     flaws: tuple[str, ...] = ()
     listings: tuple[Listing, ...] = ()
     junk: str | None = None
+    own_junk: str | None = None
     override: str | None = None
     account: int = 7
 
@@ -101,12 +102,12 @@ class Mail:
             host=self.host,
             auth=self.auth,
             listener=self.listener,
-            flaws=self.flaws,
+            flaws=(*self.flaws, "rdns_none") if self.host is None and self.listener == "mx" else self.flaws,
             listings=self.listings,
             junk=self.junk,
             dmarc_override=self.override,
         )
-        recipient = Recipient(0, "ten_1", self.to, self.account, Via())
+        recipient = Recipient(0, "ten_1", self.to, self.account, Via(junk=self.own_junk))
         return Arrival("inb_1", NOW, "c", len(raw), self.reverse_path, evidence, b"", (recipient,), raw)
 
     def pair(self) -> tuple[Arrival, Parsed]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from posthouse.errors import DnsUnavailable
 from posthouse.inbound.filter import DomainList, DomainLists, Filter
 from posthouse.inbound.filter.lists import MOST_DOMAINS, domains
+from posthouse.inbound.model import Listing
 from posthouse.mail.parse import text
 from tests.unit.inbound.filter.mails import Mail
 
@@ -108,4 +109,17 @@ async def test_a_link_in_a_list_counts_in_the_verdict() -> None:
     assert [(one.rule, one.score) for one in first.common.reasons if one.rule == "domain_list"] == [
         ("domain_list", 2.5)
     ]
+    assert first.common.reasons[-1].text == "The DNS list uri.example has evil[.]test."
     assert "domain_list" not in {one.rule for one in second.common.reasons}
+
+
+async def test_a_list_speaks_once_for_a_message() -> None:
+    async def nobody(pairs: object) -> frozenset[tuple[int, str]]:
+        return frozenset()
+
+    room = Filter(text, nobody, lists=DomainLists([URI], Zone(evil="127.0.1.9", worse="127.0.1.9")))
+    mail = Mail(text="https://evil.test/ https://worse.test/")
+    heard = Mail(text="https://evil.test/", listings=(Listing("uri.example", "127.0.1.9", 2.5),))
+    first, second = await room.judge([mail.pair(), heard.pair()], {})
+    assert [one.rule for one in first.common.reasons].count("domain_list") == 1
+    assert {one.rule for one in second.common.reasons} & {"domain_list", "address_list"} == {"address_list"}

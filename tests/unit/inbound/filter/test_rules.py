@@ -12,7 +12,7 @@ from posthouse.inbound.filter.rules import FLAW_SCORES, RULES
 from posthouse.inbound.filter.weigh import WEIGHED
 from posthouse.mail.parse.flaws import FLAWS
 from tests.unit.inbound.filter.cases import CASES
-from tests.unit.inbound.filter.mails import Mail, fired, score
+from tests.unit.inbound.filter.mails import Mail, fired, proof, score
 
 CODES = [rule.code for rule in RULES]
 
@@ -67,16 +67,19 @@ def test_a_sentence_holds_a_bounded_printable_piece_of_a_peers_text() -> None:
 
 
 def test_seals_alone_excuse_nothing() -> None:
-    from tests.unit.inbound.filter.mails import proof
-
     assert "dmarc_reject" in fired(Mail(auth=proof(dmarc="fail", policy="reject", arc="pass")))
 
 
 def test_mail_from_a_front_server_is_not_blamed_for_what_was_not_checked() -> None:
-    from tests.unit.inbound.filter.mails import proof
-
     assert not fired(Mail(auth=proof(), host=None, listener="lmtp"))
 
 
 def test_facts_have_defaults_that_meet_few_rules() -> None:
-    assert {reason.rule for reason in reasons(RULES, Facts())} <= {"unproved", "no_reverse_dns", "no_subject"}
+    assert {reason.rule for reason in reasons(RULES, Facts())} <= {"unproved", "no_subject"}
+
+
+def test_dns_that_did_not_answer_for_the_author_is_not_the_authors_fault() -> None:
+    assert "unproved" not in fired(Mail(auth=proof("temperror", envelope="partner.example")))
+    assert "unproved" not in fired(Mail(auth=proof(dmarc="temperror")))
+    spoofed = Mail(from_="boss@ours.example", auth=proof("temperror", envelope="evil.example"))
+    assert {"unproved", "from_ours"} <= fired(spoofed).keys()

@@ -1,0 +1,103 @@
+"""What receiving has to forget now and then: its log, refusals, greylisting, old changes, contents
+that nobody refers to. In bounded steps, a round a minute; what is left over waits for the next."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from posthouse.clock import DAY, SECOND, Clock
+from posthouse.errors import Unavailable
+from posthouse.inbound.greylist import Greylist
+from posthouse.inbound.refusals import Refusals
+from posthouse.storage.contents import Contents
+from posthouse.storage.records.base import Records, Tx
+
+log = structlog.get_logger("housekeeping")
+
+KEPT_CHANGES = 50_000
+"""Changes of an account that clients can still catch up with; more are cut at twice as many."""
+ANSWERED_FOR = 90 * DAY
+_MOST = 2000
+_STEPS = 50
+_HOUR = 3600 * SECOND
+
+_OLD = """
+SELECT i.id FROM inbound i WHERE i.id < $1
+  AND NOT EXISTS (SELECT 1 FROM inbound_rcpt r WHERE r.inbound_id = i.id AND r.state = 'accepted')
+ORDER BY i.id LIMIT $2"""
+_FORGET_RCPT = "DELETE FROM inbound_rcpt WHERE inbound_id = ANY($1)"
+_FORGET = "DELETE FROM inbound WHERE id = ANY($1)"
+_LONG = "SELECT number FROM account WHERE modseq - change_floor > $1 LIMIT 100"
+_FLOOR = """
+UPDATE account SET change_floor = modseq - $2 WHERE number = $1 AND modseq - change_floor > $2
+RETURNING change_floor"""
+_CUT_CHANGES = "DELETE FROM change WHERE account = $1 AND modseq <= $2"
+_CUT_EXPUNGED = "DELETE FROM expunged WHERE account = $1 AND modseq <= $2"
+_UNANSWER = "DELETE FROM answered WHERE at < $1"
+
+
+class Housekeeping:
+    """:param kept: µs that the log of received and refused mail is kept."""
+
+    def __init__(
+        self,
+        records: Records,
+        contents: Contents,
+        refusals: Refusals,
+        greylist: Greylist,
+        clock: Clock,
+        *,
+        kept: int,
+        kept_changes: int = KEPT_CHANGES,
+    ) -> None:
+        self._records = records
+        self._contents = contents
+        self._refusals = refusals
+        self._greylist = greylist
+        self._clock = clock
+        self._kept = kept
+        self._kept_changes = kept_changes
+        self._hourly_at = 0
+
+    async def round(self) -> None:
+        """While storage is away nothing is forgotten."""
+        try:
+            await self._until_little(lambda: self._refusals.forget(self._clock() - self._kept, most=_MOST))
+            await self._until_little(lambda: self._greylist.forget(most=_MOST))
+            await self._until_little(self._forget_log)
+            await self._until_little(lambda: self._contents.collect(most=_MOST))
+            if self._clock() >= self._hourly_at:
+                self._hourly_at = self._clock() + _HOUR
+                await self._hourly()
+        except Unavailable as error:
+            log.warning("housekeeping_waits_for_storage", detail=error.detail)
+
+    async def _until_little(self, step: Callable[[], Awaitable[int]]) -> None:
+        for _ in range(_STEPS):
+            if await step() < _MOST:
+                return
+
+    async def _forget_log(self) -> int:
+        before = f"inb_{max(0, self._clock() - self._kept) // 1000:012x}"
+
+        async def work(tx: Tx) -> int:
+            old = [name for (name,) in await tx.rows(_OLD, before, _MOST)]
+            if old:
+                await tx.run(_FORGET_RCPT, old)
+                await tx.run(_FORGET, old)
+            return len(old)
+
+        return await self._records.write(work, durable=False)
+
+    async def _hourly(self) -> None:
+        await self._records.write(lambda tx: tx.run(_UNANSWER, self._clock() - ANSWERED_FOR), durable=False)
+        for (account,) in await self._records.read(lambda tx: tx.rows(_LONG, 2 * self._kept_changes)):
+            await self._records.write(lambda tx, account=account: self._cut(tx, account))
+
+    async def _cut(self, tx: Tx, account: int) -> None:
+        row = await tx.row(_FLOOR, account, self._kept_changes)
+        if row is not None:
+            await tx.run(_CUT_CHANGES, account, row[0])
+            await tx.run(_CUT_EXPUNGED, account, row[0])
