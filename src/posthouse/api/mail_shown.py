@@ -60,6 +60,8 @@ def mail_domain_view(domain: MailDomain) -> MailDomainView:
 def account_view(account: Account) -> AccountView:
     settings = account.settings
     shown: dict[str, Any] = {name: getattr(settings, name) for name in settings.__struct_fields__}
+    if not bytes(settings.vacation):
+        shown["vacation"] = None
     return AccountView(
         account.id,
         account.address,

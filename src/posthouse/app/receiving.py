@@ -49,7 +49,6 @@ from posthouse.storage.bus.local import LocalBus
 from posthouse.storage.contents import Contents
 from posthouse.storage.queue.base import Job, Lane, Queue
 from posthouse.storage.records.base import Records, Tx
-from posthouse.storage.search.base import Search
 from posthouse.storage.search.factory import beside, open_search
 from posthouse.worker import Worker
 
@@ -92,7 +91,15 @@ async def receiving(settings: Settings, ground: Ground, stack: AsyncExitStack) -
     resolver = Resolver(
         values.servers(settings.dns.servers), lifetime=settings.dns.timeout, capacity=settings.dns.cache_entries
     )
-    mail = await open_mail(settings.records.url, ground, stack)
+    mail = await open_mail(
+        settings.records.url,
+        stack,
+        records=ground.records,
+        queue=ground.queue,
+        blobs=ground.blobs,
+        contents=ground.contents,
+        clock=ground.clock,
+    )
     index = _index(settings, ground, mail)
     store = _store(settings, ground, mail, resolver, stack, wake_index=lambda: index.wake(Lane.TRANSACTIONAL))
     accept = Accept(
@@ -146,19 +153,32 @@ def _search_keeper(ground: Ground, mail: Mail, index: Worker) -> Callable[[], Aw
     return look
 
 
-async def open_mail(url: str, ground: Ground, stack: AsyncExitStack) -> Mail:
+async def open_mail(
+    url: str,
+    stack: AsyncExitStack,
+    *,
+    records: Records,
+    queue: Queue,
+    blobs: Blobs,
+    contents: Contents,
+    clock: Clock,
+) -> Mail:
     """What the API needs of the receiving side; closed with `stack`. `url`: of the records."""
-    records, contents, clock = ground.records, ground.contents, ground.clock
     search = await open_search(beside(url))
     stack.push_async_callback(search.close)
     bus = LocalBus()
-    indexing = Indexing(ground.queue, clock=clock)
+    indexing = Indexing(queue, clock=clock)
     directory = Directory(
         records, clock, Recipients(records), hash_password=hash_password, verify_password=verify_password
     )
     mailboxes = Mailboxes(records, contents, clock=clock, tell=announce(bus), indexing=indexing)
-    check = Check(records, ground.blobs)
-    upkeep = _upkeep(ground, indexing, search, check)
+    check = Check(records, blobs)
+
+    async def index(account: int | None) -> int:
+        # The stage looks at its queue by itself.
+        return await reindex(records, indexing, search, account=account, wake=lambda: None)
+
+    upkeep = Upkeep(check, Mend(records, contents, blobs, queue, clock=clock), index, clock)
     stack.push_async_callback(upkeep.close)
     return Mail(
         directory,
@@ -173,15 +193,6 @@ async def open_mail(url: str, ground: Ground, stack: AsyncExitStack) -> Mail:
         Importing(records, mailboxes, contents, clock),
         upkeep,
     )
-
-
-def _upkeep(ground: Ground, indexing: Indexing, search: Search, check: Check) -> Upkeep:
-    async def index(account: int | None) -> int:
-        # The stage looks at its queue by itself.
-        return await reindex(ground.records, indexing, search, account=account, wake=lambda: None)
-
-    mend = Mend(ground.records, ground.contents, ground.blobs, ground.queue, clock=ground.clock)
-    return Upkeep(check, mend, index, ground.clock)
 
 
 def _worker(

@@ -76,6 +76,13 @@ class Machine:
         with self._control.open("r+b") as page:
             page.write(struct.pack("=qiii", *self._settings.values()))
 
+    def killed(self) -> None:
+        """The processes are dead, and the machine goes on: what they wrote is there, durable or not."""
+        assert self._disk is not None
+        self._disk.follow(self._log)
+        self._disk.look()
+        self._log.write_bytes(b"")
+
     def cut(self, target: Path, chance: random.Random | None = None) -> None:
         """What the disk holds after the power went; the processes are dead already."""
         assert self._disk is not None

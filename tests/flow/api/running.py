@@ -22,7 +22,7 @@ from posthouse.api.app import build_app
 from posthouse.api.edge import Options
 from posthouse.api.ports import Mail, Services
 from posthouse.api.server import build_server, listen
-from posthouse.app.receiving import Ground, open_mail
+from posthouse.app.receiving import open_mail
 from posthouse.domains.records import Sender
 from posthouse.domains.service import Domains
 from posthouse.net.dns import Answer, Mx
@@ -108,8 +108,16 @@ class Running:
         self.queue = RecordsQueue(self.records)
         self.blobs = await LocalBlobs.open(self._folder / "blobs")
         contents = Contents(self.records, self.blobs, small=64 * 1024, clock=clock.now)
-        ground = Ground(self.records, self.queue, self.blobs, contents, clock.now)
-        self.services = self._services(await open_mail(self._url, ground, stack))
+        mail = await open_mail(
+            self._url,
+            stack,
+            records=self.records,
+            queue=self.queue,
+            blobs=self.blobs,
+            contents=contents,
+            clock=clock.now,
+        )
+        self.services = self._services(mail)
         await self._people()
         listener = listen("127.0.0.1", 0)
         self.port = listener.getsockname()[1]

@@ -142,11 +142,11 @@ def test_aliases_lead_somewhere(api: Running, ann: Ann) -> None:
         "/v1/aliases", json={"address": f"sales@{ann.domain}", "targets": [ann.address, "b@example.org"]}
     )
     assert other.json()["kind"] == "group"
+    absent = api.alice.post("/v1/aliases", json={"address": f"x@{ann.domain}", "targets": [f"nobody@{ann.domain}"]})
+    assert absent.json()["errors"][0]["pointer"] == "/targets/0"
     everything = api.alice.post("/v1/aliases", json={"address": f"@{ann.domain}", "targets": [ann.address]})
     assert everything.json()["kind"] == "catch_all"
     assert api.alice.get(f"/v1/aliases/@{ann.domain}").status_code == 200
-    absent = api.alice.post("/v1/aliases", json={"address": f"x@{ann.domain}", "targets": [f"nobody@{ann.domain}"]})
-    assert absent.json()["errors"][0]["pointer"] == "/targets/0"
     assert api.alice.delete(f"/v1/aliases/sales@{ann.domain}").status_code == 204
     assert api.alice.delete(f"/v1/aliases/sales@{ann.domain}").json()["code"] == "alias_not_found"
     assert api.alice.get("/v1/aliases/none").status_code == 404
@@ -344,9 +344,9 @@ def test_a_part_is_decoded_and_cannot_run(ann: Ann, kind: str, shown: str, how: 
     assert reply.headers["x-content-type-options"] == "nosniff"
     assert "sandbox" in reply.headers["content-security-policy"]
     assert reply.content == data
-    some = ann.get(part, 206, headers={"Range": "bytes=100-199"})
-    assert some.content == data[100:200]
-    assert some.headers["content-range"] == f"bytes 100-199/{len(data)}"
+    some = ann.get(part, 206, headers={"Range": "bytes=100-149"})
+    assert some.content == data[100:150]
+    assert some.headers["content-range"] == f"bytes 100-149/{len(data)}"
     assert ann.get(f"/emails/{made['id']}/parts/9", 404).json()["code"] == "part_not_found"
 
 
@@ -377,7 +377,7 @@ def test_search_says_what_it_left_out(api: Running, ann: Ann, monkeypatch: pytes
     ids = [ann.put(letter(n, body=f"A zebra and {n} lions"))["id"] for n in range(3)]
     mail = api.services.mail
     number = api.run(mail.directory.get_account(api.alice.get("/v1/me").json()["tenant"]["id"], ann.id)).number
-    docs = [Doc(str(number), str(n), n, text="zebra") for n in [*ids, 999]]
+    docs = [Doc(str(number), str(n), n, text="a zebra") for n in [*ids, 999]]
     api.run(mail.search.index(docs))
     found = ann.get("/search", q="zebra a*", limit=3).json()
     assert [one["id"] for one in found["data"]] == [ids[2], ids[1]]
@@ -547,7 +547,11 @@ def test_a_check_finds_and_mends(api: Running, ann: Ann) -> None:
 
 def test_reindexing_queues_every_email(api: Running, ann: Ann) -> None:
     ann.put(RAW)
-    one = _ended(api, api.operator.post(f"/v1/tasks/reindex/{ann.address}", json={}).json())
-    assert one["state"] == "done" or one
+    address = f"ops@ops-{ann.domain}"
+    api.operator.post("/v1/mail-domains", json={"name": f"ops-{ann.domain}"})
+    api.operator.post("/v1/accounts", json={"address": address})
+    put(api.operator, address, item(RAW), item(RAW))
+    one = _ended(api, api.operator.post(f"/v1/tasks/reindex/{address}", json={}).json())
+    assert (one["state"], one["queued"]) == ("done", 2)
     every = _ended(api, api.operator.post("/v1/tasks/reindex", json={}).json())
     assert every["queued"] >= 1

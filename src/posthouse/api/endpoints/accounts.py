@@ -111,8 +111,8 @@ def changed(before: AccountSettings, draft: FilterSettings) -> AccountSettings:
         _checked("/settings/rules", lambda: read_rules(rules))
         given["rules"] = tuple(rules)
     if draft.vacation is not msgspec.UNSET:
-        vacation = None if draft.vacation is None else msgspec.Raw(msgspec.json.encode(draft.vacation))
-        if vacation is not None:
+        vacation = msgspec.Raw(msgspec.json.encode(draft.vacation))  # null: none
+        if draft.vacation is not None:
             _checked("/settings/vacation", lambda: read_vacation(vacation))
         given["vacation"] = vacation
     return msgspec.structs.replace(before, **given)

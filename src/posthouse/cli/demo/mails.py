@@ -17,6 +17,9 @@ NOBODY_EVERY = 50
 """Each 50th order goes to an address that nobody has."""
 CAREFUL_EVERY = 20
 BATCH = 500
+ACCOUNTANT = 2
+"""The place in the list of whom the first person's invoices are sent on to."""
+FORWARDS = 1
 
 SUBJECT = "Your order {{ order }} is on its way, {{ name }}"
 HTML = """\
@@ -87,6 +90,22 @@ def urgent(number: int, to: Sequence[Person]) -> dict[str, Any]:
         "text": f"Your code is {number * 7919 % 1_000_000:06d}.\n",
         "stream": "critical",
     }
+
+
+def rules(to: Sequence[Person]) -> list[dict[str, Any]]:
+    """Of the first person: orders have a mailbox of their own, invoices go to the accountant too."""
+    return [
+        {
+            "name": "Orders",
+            "when": {"test": "text", "field": "from", "op": "is", "values": [f"orders@{DOMAIN}"]},
+            "then": [{"do": "file", "mailbox": "Orders"}],
+        },
+        {
+            "name": "Invoices",
+            "when": {"test": "text", "field": "subject", "op": "starts", "values": ["invoice"]},
+            "then": [{"do": "star"}, {"do": "forward", "to": [to[ACCOUNTANT].address]}],
+        },
+    ]
 
 
 def nobodys(orders: int) -> int:
