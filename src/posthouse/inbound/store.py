@@ -6,8 +6,9 @@
    threads and counts, the outcome of each recipient, the verdicts, one job for the index.
 4. After the commit the accounts' changes are announced.
 
-While a part is in the database the next batch is parsed. Parts are written in the order in which
-they were claimed, so the emails of an account come in the order in which they were accepted.
+While a part is in the database the next batch is parsed, and what is ready by then shares the next
+transaction. Parts are written in the order in which they were claimed, so the emails of an account
+come in the order in which they were accepted.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from prometheus_client import Counter, Histogram
 
 from posthouse.clock import SECOND, Clock
 from posthouse.directory.model import Account, AccountSettings
+from posthouse.errors import Unavailable
 from posthouse.inbound.decision import Decide, Decision, Order, by_verdict
 from posthouse.inbound.filter.weigh import Judged
 from posthouse.inbound.intake import Intake, Waiting, in_parts
@@ -50,6 +52,8 @@ LATENCY = Histogram(
     buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 15, 60, 300, 3600),
 )
 
+MESSAGES_AT_ONCE = 512
+"""In one transaction."""
 OCTETS_AT_ONCE = 32 * 1024 * 1024
 _LARGE = 256 * 1024
 """Octets from which a message is parsed in a thread."""
@@ -100,6 +104,29 @@ class _Ready(msgspec.Struct, frozen=True):
     tasks: tuple[_Task, ...]
 
 
+_Handed = tuple[Sequence[_Ready], asyncio.Future[None]]
+
+
+class _Turn:
+    """A batch's place in the order of claims: its parts are handed over when it comes."""
+
+    def __init__(self, before: asyncio.Future[None] | None) -> None:
+        self._before = before
+        self.passed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def comes(self) -> None:
+        if self._before is not None:
+            await asyncio.shield(self._before)
+            self._before = None
+
+    def pass_on(self, _: object = None) -> None:
+        """To the batch behind, at once or when the turn comes. Again is fine."""
+        if self._before is not None and not self._before.done():
+            self._before.add_done_callback(self.pass_on)
+        elif not self.passed.done():
+            self.passed.set_result(None)
+
+
 class Store:
     """Called by the worker with batches of jobs."""
 
@@ -140,26 +167,27 @@ class Store:
         self._wake_index = wake_index
         self._intake = Intake(records, contents)
         self._last: asyncio.Future[None] | None = None
+        self._waiting: list[_Handed] = []
+        self._writer: asyncio.Task[None] | None = None
 
     async def __call__(self, jobs: Sequence[Job]) -> None:
         """:raises Unavailable: storage or a scanner is away; what is not stored yet comes again."""
-        before, mine = self._last, asyncio.get_running_loop().create_future()
-        self._last = mine
+        turn = _Turn(self._last)
+        self._last = turn.passed
         try:
             waiting, accounts = await self._intake.look(jobs)
             known = {one.job.id for one in waiting}
             await self._forget([job for job in jobs if job.id not in known])
-            for part in in_parts(waiting, OCTETS_AT_ONCE):
+            parts = list(in_parts(waiting, OCTETS_AT_ONCE))
+            for n, part in enumerate(parts, 1):
                 ready = await self._prepare(part, accounts)
-                if before is not None:
-                    await before
-                    before = None
-                await self._write(ready)
+                await turn.comes()
+                written = self._hand_over(ready)
+                if n == len(parts):
+                    turn.pass_on()
+                await written
         finally:
-            if before is not None and not before.done():
-                before.add_done_callback(lambda _: mine.cancelled() or mine.set_result(None))
-            else:
-                mine.set_result(None)
+            turn.pass_on()
 
     # -- before the transaction --------------------------------------------------------------
 
@@ -248,13 +276,53 @@ class Store:
 
     # -- the transaction -----------------------------------------------------------------------
 
+    def _hand_over(self, ready: Sequence[_Ready]) -> asyncio.Future[None]:
+        """Resolves when these are stored. What is handed over while others are written goes into
+        the next transaction together, since a transaction costs more than a message."""
+        loop = asyncio.get_running_loop()
+        written: asyncio.Future[None] = loop.create_future()
+        if ready:
+            self._waiting.append((ready, written))
+        else:
+            written.set_result(None)
+        if self._waiting and (self._writer is None or self._writer.done()):
+            self._writer = loop.create_task(self._write_all())
+        return written
+
+    async def _write_all(self) -> None:
+        while self._waiting:
+            batch = self._waiting[:1]
+            for one in self._waiting[1:]:
+                if sum(len(ready) for ready, _ in batch) + len(one[0]) > MESSAGES_AT_ONCE:
+                    break
+                batch.append(one)
+            del self._waiting[: len(batch)]
+            await self._write_batch(batch)
+
+    async def _write_batch(self, batch: Sequence[_Handed]) -> None:
+        """What one of them cannot help is not the others' fault: then each by itself."""
+        error: BaseException | None = None
+        try:
+            await self._write([one for ready, _ in batch for one in ready])
+        except Exception as raised:
+            if len(batch) > 1 and not isinstance(raised, Unavailable):
+                for one in batch:
+                    await self._write_batch([one])
+                return
+            error = raised
+        for _, written in batch:
+            if written.done():  # nobody waits any more
+                continue
+            if error is None:
+                written.set_result(None)
+            else:
+                written.set_exception(error)
+
     async def _write(self, ready: Sequence[_Ready]) -> None:
-        """All of the part, or when a lease was lost, each message by itself.
+        """All of them, or when a lease was lost, each message by itself.
 
         :raises Unavailable: nothing of it is stored.
         """
-        if not ready:
-            return
         async with self._leases:
             try:
                 await self._step(ready)
