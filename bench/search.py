@@ -185,7 +185,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--messages", type=int, default=1_000_000)
     parser.add_argument("--queries", type=int, default=200, help="of each kind")
     parser.add_argument("--accounts", type=int, nargs="+", default=[1, 1000])
-    parser.add_argument("--postgresql", metavar="URL", help="measure there too, with a fifth of the messages")
+    parser.add_argument("--postgresql", metavar="URL", help="measure there too, with a tenth of the messages")
 
 
 def measure(arguments: argparse.Namespace) -> Report:
@@ -197,7 +197,7 @@ def measure(arguments: argparse.Namespace) -> Report:
     bars = {f"{name}{_end(accounts)}": bar for name, bar in _BARS.items() for accounts in arguments.accounts}
     if arguments.postgresql is not None:
         for accounts in arguments.accounts:
-            got = _on_postgresql(arguments.postgresql, arguments.messages // 5, accounts, arguments.queries)
+            got = _on_postgresql(arguments.postgresql, arguments.messages // 10, accounts, arguments.queries)
             figures |= {f"{name}_postgresql{_end(accounts)}": value for name, value in got.items()}
     return Report("search", figures, bars)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from hashlib import blake2b
 
 _SHAPE = re.compile(r"[a-z]{2,4}_[0-9a-f]{12}7[0-9a-f]{19}")
 _COUNTER_BITS = 12
@@ -29,6 +30,16 @@ def many(prefix: str, count: int) -> list[str]:
         f"{prefix}_{stamp + (i >> _COUNTER_BITS):012x}7{i & 0xFFF:03x}{_VARIANT[tail[0]]}{tail[1:]}"
         for i, tail in enumerate(tails)
     ]
+
+
+def derived(prefix: str, source: str, about: str) -> str:
+    """The identifier of what follows from `source`: the same each time, of that one's moment.
+
+    :param source: an identifier.
+    """
+    stamp = source.partition("_")[2][:12]
+    noise = blake2b(f"{source}\0{about}".encode(errors="surrogatepass"), digest_size=10).hexdigest()
+    return f"{prefix}_{stamp}7{noise[:3]}{_VARIANT[noise[3]]}{noise[4:19]}"
 
 
 _VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}

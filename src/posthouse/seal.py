@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hmac
 import os
 from collections.abc import Sequence
 from hashlib import sha256
@@ -34,6 +35,7 @@ class Seal:
         """:raises Misconfigured: no key, or one that is not 32 octets."""
         if not keys or any(len(key) != KEY_OCTETS for key in keys):
             raise Misconfigured(f"a master key has {KEY_OCTETS} octets, and one is needed")
+        self._keys = tuple(keys)
         self._ciphers = {_key_id(key): AESGCM(key) for key in keys}
         self._current = _key_id(keys[0])
 
@@ -56,6 +58,12 @@ class Seal:
             return cipher.decrypt(sealed[_NONCE], sealed[_HEAD:], about.encode())
         except InvalidTag:
             raise Corrupt(detail=f"{about}: the sealed value was altered or belongs to another row") from None
+
+    def derive(self, purpose: str) -> tuple[bytes, ...]:
+        """Keys of 32 octets for something that is only checked here, one of each master key, the
+        current one first."""
+        about = b"posthouse derived key\0" + purpose.encode()
+        return tuple(hmac.digest(key, about, "sha256") for key in self._keys)
 
     def is_current(self, sealed: bytes) -> bool:
         """False: sealed with an older key, worth sealing again."""

@@ -290,7 +290,7 @@ def _random_doc(rng: random.Random, n: int) -> Doc:
     )
 
 
-@pytest.mark.parametrize(("seed", "sizes"), [(1, (8, 10)), (2, (4, 3)), (3, (1024, 2000))])
+@pytest.mark.parametrize(("seed", "sizes"), [(1, (8, 10)), (2, (4, 3)), (3, (1024, 1000))])
 async def test_like_the_model(
     search: Search, monkeypatch: pytest.MonkeyPatch, seed: int, sizes: tuple[int, int]
 ) -> None:

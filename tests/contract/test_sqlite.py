@@ -6,6 +6,8 @@ import asyncio
 import resource
 import sqlite3
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -19,7 +21,7 @@ from posthouse.storage.records.address import SqliteAddress
 from posthouse.storage.records.base import Row, Tx
 from posthouse.storage.records.factory import open_records
 from posthouse.storage.records.sqlite import SqliteRecords
-from posthouse.storage.records.sqlite_engine import log_pages
+from posthouse.storage.records.sqlite_engine import LogIndex
 from tests.contract import processes
 
 
@@ -233,13 +235,39 @@ async def test_what_takes_too_long_is_ended(sqlite_url: str, verb: str) -> None:
 async def test_the_log_begins_anew_while_writes_go_on(sqlite_url: str) -> None:
     records = await opened(sqlite_url, checkpoint_pages=100)
     lengths: list[int] = []
+    log = LogIndex(path_of(sqlite_url))
     for start in range(0, 5000, 100):
         await asyncio.gather(*(records.write(add(start + day, f"{day:0500}")) for day in range(100)))
         await asyncio.sleep(0.02)
-        lengths.append(log_pages(path_of(sqlite_url)))
+        lengths.append(log.pages())
     assert sum(after < before for before, after in pairwise(lengths)) >= 2, lengths
     await records.close()
+    log.close()
     assert not log_of(sqlite_url).exists()  # all of it is in the database
+
+
+_TAKE = """
+import fcntl, sys
+with open(sys.argv[1], "r+b") as index:
+    try:
+        fcntl.lockf(index, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 128)
+    except BlockingIOError:
+        print("held")
+"""
+
+
+async def test_looking_at_the_log_keeps_its_locks(sqlite_url: str) -> None:
+    """Without the lock that says it is in use (the "DMS" octet, at 128), another process that
+    opens the database empties the index, and this one dies of SIGBUS."""
+    records = await opened(sqlite_url)
+    await records.write(add(1))
+    await asyncio.sleep(0.3)  # the keeper has looked
+    index = f"{path_of(sqlite_url)}-shm"
+    done = await asyncio.to_thread(
+        subprocess.run, [sys.executable, "-c", _TAKE, index], capture_output=True, text=True, timeout=20, check=True
+    )
+    assert done.stdout.strip() == "held"
+    await records.close()
 
 
 async def test_a_connection_that_cannot_roll_back_is_replaced(sqlite_url: str) -> None:

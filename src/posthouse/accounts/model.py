@@ -20,6 +20,8 @@ class Scope(StrEnum):
     SUPPRESSIONS = "suppressions"
     STREAMS = "streams"
     KEYS = "keys"
+    MAIL = "mail"
+    """Accounts, their mailboxes and what lies in them."""
     OPERATOR = "operator"
 
 

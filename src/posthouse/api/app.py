@@ -9,7 +9,27 @@ import msgspec
 
 from posthouse.api import docs_page, openapi
 from posthouse.api.edge import Api, Options
-from posthouse.api.endpoints import domains, house, keys, messages, queue, streams, suppressions, templates, tenants
+from posthouse.api.endpoints import (
+    accounts,
+    aliases,
+    arrivals,
+    conversations,
+    domains,
+    emails,
+    house,
+    imports,
+    keys,
+    mail_domains,
+    mailboxes,
+    messages,
+    octets,
+    queue,
+    streams,
+    suppressions,
+    templates,
+    tenants,
+    upkeep,
+)
 from posthouse.api.http import Call, Reply
 from posthouse.api.operations import Context, Operation
 from posthouse.api.ports import Services
@@ -20,9 +40,19 @@ OPERATIONS: tuple[Operation, ...] = (
     *domains.OPERATIONS,
     *suppressions.OPERATIONS,
     *streams.OPERATIONS,
+    *mail_domains.OPERATIONS,
+    *accounts.OPERATIONS,
+    *aliases.OPERATIONS,
+    *mailboxes.OPERATIONS,
+    *emails.OPERATIONS,
+    *octets.OPERATIONS,
+    *conversations.OPERATIONS,
+    *imports.OPERATIONS,
+    *arrivals.OPERATIONS,
     *keys.OPERATIONS,
     *tenants.OPERATIONS,
     *queue.OPERATIONS,
+    *upkeep.OPERATIONS,
     *house.OPERATIONS,
 )
 

@@ -112,7 +112,7 @@ class Api:
             options = self._options
             call.data = await read_body(receive, call.headers, limit=options.max_body, seconds=options.body_seconds)
         if operation.once:
-            return await self._once.run(operation.handler, self._context, call)
+            return await self._once.run(operation.handler, self._context, call, secret=operation.secret)
         return await operation.handler(self._context, call)
 
     async def _send(self, send: Send, reply: Reply, request_id: bytes, standing: Standing | None) -> None:

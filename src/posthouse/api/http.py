@@ -140,9 +140,10 @@ class Call:
     def known_caller(self) -> Caller | None:
         return self._caller
 
-    async def idempotency(self) -> Idempotency | None:
+    async def idempotency(self, *, slow: bool = False) -> Idempotency | None:
         """The key of `Idempotency-Key`, with a hash of what it is used for.
 
+        :param slow: a hash that costs too much to guess from.
         :raises Invalid: code `idempotency_key_invalid`.
         """
         header = self.headers.get(b"idempotency-key")
@@ -150,6 +151,8 @@ class Call:
             return None
         key = idempotency.check_key(header.decode("latin-1"))
         prefix = "\0".join((self.operation_id, *self.path.values(), "")).encode()
+        if slow:
+            return Idempotency(key, await asyncio.to_thread(_slow_hash, key, prefix, self.data))
         if len(self.data) < _HASH_IN_THREAD:
             return Idempotency(key, hashlib.sha256(prefix + self.data).hexdigest())
         return Idempotency(key, await asyncio.to_thread(_hash, prefix, self.data))
@@ -159,6 +162,12 @@ def _hash(prefix: bytes, data: bytes) -> str:
     hasher = hashlib.sha256(prefix)
     hasher.update(data)
     return hasher.hexdigest()
+
+
+def _slow_hash(key: str, prefix: bytes, data: bytes) -> str:
+    """scrypt with 16 MB, as passwords are kept."""
+    salt = hashlib.sha256(key.encode()).digest()
+    return hashlib.scrypt(hashlib.sha256(prefix + data).digest(), salt=salt, n=1 << 14, r=8, p=1, dklen=32).hex()
 
 
 @dataclass(slots=True)

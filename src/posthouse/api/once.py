@@ -23,11 +23,12 @@ class Once:
         self._clock = services.clock
         self._in_flight = InFlight()
 
-    async def run(self, handler: Handler, context: Context, call: Call) -> Reply:
+    async def run(self, handler: Handler, context: Context, call: Call, *, secret: bool = False) -> Reply:
         """
+        :param secret: the body may hold a password, which a quick hash would give away.
         :raises Conflict: code `idempotency_in_flight` or `idempotency_key_reused`.
         """
-        given = await call.idempotency()
+        given = await call.idempotency(slow=secret)
         if given is None:
             return await handler(context, call)
         tenant_id = call.caller.tenant.id

@@ -100,6 +100,8 @@ def _polish(schema: Any) -> None:
     if not isinstance(schema, dict):
         return
     node = cast(JsonObject, schema)
+    if isinstance(node.get("default"), tuple):
+        node["default"] = list(node["default"])  # as it looks in JSON
     pattern = node.get("pattern")
     if isinstance(pattern, str):
         node["pattern"] = pattern.replace("(?![\\s\\S])", "$")

@@ -45,6 +45,8 @@ class Operation:
     status: int = 200
     once: bool = False
     """A POST that creates: the edge keeps its answer under the `Idempotency-Key`."""
+    secret: bool = False
+    """Its body may hold a password: what is kept of it under the key cannot be guessed from."""
     idempotent: bool = False
     """It takes an `Idempotency-Key`, and keeps the answer itself."""
     limited: bool = False

@@ -15,7 +15,10 @@ from posthouse.clock import Clock
 from posthouse.directory.service import Directory
 from posthouse.domains.service import Domains
 from posthouse.events.story import Explanation
+from posthouse.inbound.importing import Importing
 from posthouse.inbound.index import Indexing
+from posthouse.inbound.journal import Journal
+from posthouse.inbound.upkeep import Upkeep
 from posthouse.mailbox.check import Check as Checker
 from posthouse.mailbox.reading import Reading
 from posthouse.mailbox.service import Mailboxes
@@ -78,6 +81,9 @@ class Mail:
     bus: Bus
     contents: Contents
     indexing: Indexing
+    journal: Journal
+    importing: Importing
+    upkeep: Upkeep
 
 
 @dataclass(frozen=True, slots=True)

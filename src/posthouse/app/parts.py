@@ -21,7 +21,8 @@ from posthouse.domains.service import Domains
 from posthouse.egress.destinations import Destinations
 from posthouse.egress.opening import Opener
 from posthouse.egress.sites import Sites
-from posthouse.events.handover import RELAY, Handover
+from posthouse.events.handover import RELAY
+from posthouse.mail.srs import Srs
 from posthouse.net.dns import Resolver
 from posthouse.outbound import Outbound, Render, Send, Submit
 from posthouse.outbound.compose import Compose
@@ -29,6 +30,7 @@ from posthouse.outbound.flow import Flow
 from posthouse.outbound.housekeeping import Housekeeping
 from posthouse.outbound.prepare import Prepare, Specs
 from posthouse.outbound.relay import Relay
+from posthouse.outbound.report import Report
 from posthouse.outbound.settle import Outcome, Recorder
 from posthouse.outbound.submit import RENDER
 from posthouse.rendering.pool import RenderPool
@@ -121,7 +123,16 @@ async def opened(settings: Settings) -> AsyncGenerator[Parts, None]:
         storage = await _storage(settings, stack)
         features = _features(settings, storage.records)
         sending = _sending(settings, storage, features, stack)
-        ground = Ground(storage.records, storage.queue, storage.arrived, storage.contents, clocks.now)
+        ground = Ground(
+            storage.records,
+            storage.queue,
+            storage.arrived,
+            storage.contents,
+            clocks.now,
+            features.domains,
+            _srs(settings),
+            wake_relay=lambda: sending.relay.wake(Lane.TRANSACTIONAL),
+        )
         received = await receiving(settings, ground, stack)
         yield Parts(
             _services(settings, storage, features, sending, received),
@@ -222,7 +233,7 @@ def _sending(settings: Settings, storage: Storage, features: Features, stack: As
         current=worker.current,
         release=worker.release,
         leases=worker.leases,
-        relayed=lambda tx, ended, failed: relay.settled(tx, ended, failed),
+        relayed=lambda tx, ended, failed: relay.settled(tx, ended, failed),  # noqa: PLW0108 - made below  # noqa: PLW0108 - it is made below
     )
     relayer, relay = _relay(settings, storage, features, worker)
     specs = Specs(storage.blobs)
@@ -255,12 +266,15 @@ def _relay(settings: Settings, storage: Storage, features: Features, render: Wor
         current=worker.current,
         release=worker.release,
         clock=clocks.now,
-        report=_unreported,
+        report=Report(storage.queue, storage.contents, host=settings.hostname, clock=clocks.now),
     )
     return worker, relay
 
 
-async def _unreported(_tx: Tx, _failed: Sequence[tuple[Outcome, Handover]]) -> None: ...
+def _srs(settings: Settings) -> Srs:
+    """With the keys of older master keys, so that a new one ends no address that is out."""
+    key, *old = load_or_create(settings.secret_key_file).derive("srs")
+    return Srs(key, tuple(old))
 
 
 def _services(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
@@ -16,17 +17,27 @@ from posthouse.clock import DAY, SECOND, Clock
 from posthouse.config import Settings
 from posthouse.directory.resolve import Resolver as Recipients
 from posthouse.directory.service import Directory
+from posthouse.domains.service import Domains
 from posthouse.errors import Unavailable
 from posthouse.inbound.accept import Accept
+from posthouse.inbound.decide import decide
+from posthouse.inbound.dispatch import Dispatch
 from posthouse.inbound.filter import ClamdScanner, DomainList, DomainLists, Filter, HttpScanner, Scanner
+from posthouse.inbound.forwarding import Forwarding
+from posthouse.inbound.house import Rules
 from posthouse.inbound.housekeeping import Housekeeping
-from posthouse.inbound.index import Index, Indexing, rebuild_if_due
+from posthouse.inbound.importing import Importing
+from posthouse.inbound.index import Index, Indexing, rebuild_if_due, reindex
+from posthouse.inbound.journal import Journal
 from posthouse.inbound.lists import DnsList
 from posthouse.inbound.model import INDEX, STORE
 from posthouse.inbound.notify import announce
 from posthouse.inbound.store import Store
+from posthouse.inbound.upkeep import Upkeep
 from posthouse.mail.parse import text
+from posthouse.mail.srs import Srs
 from posthouse.mailbox.check import Check
+from posthouse.mailbox.mend import Mend
 from posthouse.mailbox.reading import Reading
 from posthouse.mailbox.service import Mailboxes
 from posthouse.net.clamd import Clamd
@@ -48,6 +59,8 @@ _ROOM = 2048
 _BATCH = 256
 _INDEX_ROOM = 8
 _POLL = 1.0
+_GATHER = 0.05
+"""Seconds for which accepted messages gather before they are stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +85,24 @@ class Ground:
     blobs: Blobs
     contents: Contents
     clock: Clock
+    domains: Domains
+    srs: Srs
+    wake_relay: Callable[[], None]
 
 
 async def receiving(settings: Settings, ground: Ground, stack: AsyncExitStack) -> Receiving:
     resolver = Resolver(
         values.servers(settings.dns.servers), lifetime=settings.dns.timeout, capacity=settings.dns.cache_entries
     )
-    mail = await _mail(settings, ground, stack)
+    mail = await open_mail(
+        settings.records.url,
+        stack,
+        records=ground.records,
+        queue=ground.queue,
+        blobs=ground.blobs,
+        contents=ground.contents,
+        clock=ground.clock,
+    )
     index = _index(settings, ground, mail)
     store = _store(settings, ground, mail, resolver, stack, wake_index=lambda: index.wake(Lane.TRANSACTIONAL))
     accept = Accept(
@@ -88,11 +112,16 @@ async def receiving(settings: Settings, ground: Ground, stack: AsyncExitStack) -
         resolver=mail.directory.resolver,
         lookup=resolver,
         clock=ground.clock,
-        wake=lambda: store.wake(Lane.TRANSACTIONAL),
+        wake=_soon(lambda: store.wake(Lane.TRANSACTIONAL)),
         hostname=settings.hostname,
         authserv_id=settings.receive.authserv_id,
         lists=[DnsList(one.zone, one.kind, one.weight, one.refuse, one.answers) for one in settings.lists],
         greylist_delay=settings.receive.greylist_delay,
+        srs=ground.srs,
+        rules=Rules(
+            frozenset(one.lower() for one in settings.receive.trusted_forwarders),
+            settings.receive.refuse_unknown_senders,
+        ),
     )
     stack.push_async_callback(accept.close)
     listeners = _listeners(settings)
@@ -106,6 +135,25 @@ async def receiving(settings: Settings, ground: Ground, stack: AsyncExitStack) -
         kept=settings.receive.log_days * DAY,
     )
     return Receiving(mail, accept, gateway, store, index, housekeeping, _search_keeper(ground, mail, index))
+
+
+def _soon(wake: Callable[[], None]) -> Callable[[], None]:
+    """A moment later, once for all who ask until then: the stage takes what comes in groups, since
+    each claim and each transaction costs more than a message."""
+    asked = False
+
+    def ring() -> None:
+        nonlocal asked
+        asked = False
+        wake()
+
+    def ask() -> None:
+        nonlocal asked
+        if not asked:
+            asked = True
+            asyncio.get_running_loop().call_later(_GATHER, ring)
+
+    return ask
 
 
 def _search_keeper(ground: Ground, mail: Mail, index: Worker) -> Callable[[], Awaitable[None]]:
@@ -127,24 +175,45 @@ def _search_keeper(ground: Ground, mail: Mail, index: Worker) -> Callable[[], Aw
     return look
 
 
-async def _mail(settings: Settings, ground: Ground, stack: AsyncExitStack) -> Mail:
-    records, contents, clock = ground.records, ground.contents, ground.clock
-    search = await open_search(beside(settings.records.url))
+async def open_mail(
+    url: str,
+    stack: AsyncExitStack,
+    *,
+    records: Records,
+    queue: Queue,
+    blobs: Blobs,
+    contents: Contents,
+    clock: Clock,
+) -> Mail:
+    """What the API needs of the receiving side; closed with `stack`. `url`: of the records."""
+    search = await open_search(beside(url))
     stack.push_async_callback(search.close)
     bus = LocalBus()
-    indexing = Indexing(ground.queue, clock=clock)
+    indexing = Indexing(queue, clock=clock)
     directory = Directory(
         records, clock, Recipients(records), hash_password=hash_password, verify_password=verify_password
     )
+    mailboxes = Mailboxes(records, contents, clock=clock, tell=announce(bus), indexing=indexing)
+    check = Check(records, blobs)
+
+    async def index(account: int | None) -> int:
+        # The stage looks at its queue by itself.
+        return await reindex(records, indexing, search, account=account, wake=lambda: None)
+
+    upkeep = Upkeep(check, Mend(records, contents, blobs, queue, clock=clock), index, clock)
+    stack.push_async_callback(upkeep.close)
     return Mail(
         directory,
-        Mailboxes(records, contents, clock=clock, tell=announce(bus), indexing=indexing),
+        mailboxes,
         Reading(records, contents),
-        Check(records, ground.blobs),
+        check,
         search,
         bus,
         contents,
         indexing,
+        Journal(records, clock),
+        Importing(records, mailboxes, contents, clock),
+        upkeep,
     )
 
 
@@ -190,11 +259,31 @@ def _store(
         current=worker.current,
         release=worker.release,
         leases=worker.leases,
+        decide=decide,
+        sender=_dispatch(settings, ground),
         indexing=mail.indexing,
         tell=announce(mail.bus),
         wake_index=wake_index,
     )
     return worker
+
+
+def _dispatch(settings: Settings, ground: Ground) -> Dispatch:
+    forwarding = Forwarding(
+        ground.contents,
+        ground.srs,
+        ground.domains.signing_keys,
+        authserv_id=settings.receive.authserv_id or settings.hostname,
+        clock=ground.clock,
+    )
+    return Dispatch(
+        ground.queue,
+        ground.contents,
+        forwarding,
+        host=settings.hostname,
+        clock=ground.clock,
+        wake=ground.wake_relay,
+    )
 
 
 def _index(settings: Settings, ground: Ground, mail: Mail) -> Worker:

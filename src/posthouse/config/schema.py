@@ -267,6 +267,13 @@ class Receive(Section):
     authserv_id: str | None = Field(
         default=None, description="Our name in Authentication-Results; unset takes `hostname`."
     )
+    trusted_forwarders: Names = Field(
+        default=(),
+        description="Domains whose ARC seal or list signature excuses mail that fails DMARC because they changed it.",
+    )
+    refuse_unknown_senders: bool = Field(
+        default=False, description="Refuse mail whose sender's domain exists nowhere or takes no mail itself."
+    )
     greylist_delay: Seconds = Field(
         default=300.0, description="Where a domain has greylisting on: how long an unknown sender must wait."
     )

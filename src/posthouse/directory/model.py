@@ -54,13 +54,13 @@ class MailDomain(msgspec.Struct, frozen=True):
 
 class AccountSettings(msgspec.Struct, frozen=True, omit_defaults=True):
     """`allow` and `block`: addresses, or domains as `@example.com`. `rules`, `vacation`: as
-    `mail.rules` and `mail.vacation` read them. `forward`: addresses that get a copy of
-    everything; `keep` is whether it stays here too."""
+    `mail.rules` and `mail.vacation` read them, an empty or null vacation for none. `forward`:
+    addresses that get a copy of everything; `keep` is whether it stays here too."""
 
     allow: tuple[str, ...] = ()
     block: tuple[str, ...] = ()
     rules: tuple[msgspec.Raw, ...] = ()
-    vacation: msgspec.Raw | None = None
+    vacation: msgspec.Raw = msgspec.Raw(b"")
     forward: tuple[str, ...] = ()
     keep: bool = True
 

@@ -86,14 +86,19 @@ class Directory:
         """In order of name, those behind `after`."""
         return await self._records.read(lambda tx: store.domain_page(tx, tenant_id, after, _bounded(limit)))
 
-    async def set_domain(self, tenant_id: str, name: str, settings: DomainSettings) -> MailDomain:
-        """:raises NotFound: code `mail_domain_not_found`. :raises Invalid: pointer `/settings/…`."""
+    async def set_domain(
+        self, tenant_id: str, name: str, settings: DomainSettings | Callable[[DomainSettings], DomainSettings]
+    ) -> MailDomain:
+        """:param settings: new ones, or what makes them of those that are.
+        :raises NotFound: code `mail_domain_not_found`. :raises Invalid: pointer `/settings/…`."""
         key = check.domain_name(name)
-        checked = check.domain_settings(settings)
+        if isinstance(settings, DomainSettings):
+            check.domain_settings(settings)
 
         async def work(tx: Tx) -> MailDomain:
             domain = _owned(await store.hold_domain(tx, key), tenant_id, key)
-            changed = msgspec.structs.replace(domain, settings=checked)
+            new = settings if isinstance(settings, DomainSettings) else settings(domain.settings)
+            changed = msgspec.structs.replace(domain, settings=check.domain_settings(new))
             await store.save_domain(tx, changed)
             return changed
 
@@ -194,10 +199,11 @@ class Directory:
         display: str | None = None,
         state: str | None = None,
         quota: int | None = None,
-        settings: AccountSettings | None = None,
+        settings: AccountSettings | Callable[[AccountSettings], AccountSettings] | None = None,
     ) -> Account:
         """What is None stays. A disabled account receives nothing, and nobody can log in.
 
+        :param settings: new ones, or what makes them of those that are.
         :raises NotFound: code `account_not_found`. :raises Invalid: pointer of the field.
         """
         if state is not None and state not in STATES:
@@ -206,7 +212,7 @@ class Directory:
             "name": None if display is None else check.person(display),
             "state": state,
             "quota": None if quota is None else check.quota(quota, "/quota"),
-            "settings": None if settings is None else check.account_settings(settings),
+            "settings": check.account_settings(settings) if isinstance(settings, AccountSettings) else None,
         }
         given = {key: value for key, value in changes.items() if value is not None}
 
@@ -215,6 +221,8 @@ class Directory:
             found = await _access(tx, tenant_id, name)
             await store.hold_domain(tx, found.address.rpartition("@")[2])
             account = msgspec.structs.replace(await _access(tx, tenant_id, name), **given)
+            if callable(settings):
+                account = msgspec.structs.replace(account, settings=check.account_settings(settings(account.settings)))
             await store.save_account(tx, account)
             return account
 

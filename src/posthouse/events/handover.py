@@ -12,6 +12,8 @@ from enum import StrEnum
 
 import msgspec
 
+from posthouse.errors import StorageUnavailable
+from posthouse.storage.contents import Content, Contents
 from posthouse.storage.queue.base import Job, Lane, Queue
 from posthouse.storage.records.base import Tx
 
@@ -33,7 +35,9 @@ class Handover(msgspec.Struct, frozen=True, omit_defaults=True):
     octets. `reverse_path` is '' for the null path. `sender`: address of the From field, whose
     domain signs when `sign`. `origin`: the incoming message it comes from. `report_to`: who is
     told when it fails for good; only ever an address that the envelope proved, and None for
-    what must not be answered. `header`: the message's own header fields, for that report."""
+    what must not be answered. For that report: `domain`, ours that it comes from; `written_to`,
+    what the sender had written to, since it need not know of `recipients`; `arrived_at`, µs;
+    `header`, the message's own header fields."""
 
     id: str
     """`msg_…`: of the message that it becomes."""
@@ -50,15 +54,33 @@ class Handover(msgspec.Struct, frozen=True, omit_defaults=True):
     """A header field is not ASCII: the peer needs SMTPUTF8."""
     report_to: str | None = None
     subject: str = ""
+    domain: str = ""
+    written_to: str = ""
+    arrived_at: int = 0
+    header: bytes = b""
 
 
-async def hand_over(tx: Tx, queue: Queue, handovers: Sequence[Handover], now: int) -> None:
+async def hand_over(tx: Tx, queue: Queue, handovers: Sequence[Handover], now: int) -> frozenset[str]:
     """In the transaction that keeps the contents and ends the incoming job. The same id twice
-    is a repeat and changes nothing."""
+    is a repeat and changes nothing; the answer names those that are not."""
     rows = [(one.id, one.content, msgspec.json.encode(one).decode(), now) for one in handovers]
     fresh = {name for (name,) in await tx.each(_INSERT, rows)}
     jobs = [Job(RELAY, Lane.TRANSACTIONAL, one.tenant_id, now, one.id) for one in handovers if one.id in fresh]
     await queue.put(jobs, tx=tx)
+    return frozenset(fresh)
+
+
+async def keep_and_hand_over(
+    tx: Tx, queue: Queue, contents: Contents, given: Sequence[tuple[Content, Handover]], now: int
+) -> None:
+    """`hand_over`, with one reference to the content of each that is new.
+
+    :raises StorageUnavailable: a content like it is being removed.
+    """
+    fresh = await hand_over(tx, queue, [one for _, one in given], now)
+    kept = {one.id: content for content, one in given if one.id in fresh}
+    if kept and await contents.keep(tx, [(content, 1) for content in kept.values()]):
+        raise StorageUnavailable(detail="a content like this is being removed")
 
 
 async def load(tx: Tx, ids: Sequence[str]) -> list[Handover]:

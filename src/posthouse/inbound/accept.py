@@ -26,6 +26,7 @@ from posthouse.inbound.lists import DnsList, Lists
 from posthouse.inbound.refusals import Refusals
 from posthouse.inbound.session import Session
 from posthouse.inbound.trace import authenticator, tracer
+from posthouse.mail.srs import Srs
 from posthouse.mailauth.lookup import Lookup
 from posthouse.smtp.peer import Peer
 from posthouse.storage.contents import Contents
@@ -51,6 +52,7 @@ class Accept:
         lists: Sequence[DnsList] = (),
         greylist_delay: float = 300.0,
         rules: Rules | None = None,
+        srs: Srs | None = None,
         authenticate: Authenticate | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -59,6 +61,7 @@ class Accept:
         :param hostname: ours: in Received, in SPF's macros, and to know who greets with it.
         :param authserv_id: ours in Authentication-Results; None takes `hostname`.
         :param greylist_delay: seconds, where a domain has greylisting on.
+        :param srs: of what is sent on, so that its bounces find the way back.
         :param authenticate: None: `mailauth.authenticate` with this `lookup`.
         """
         asked = Lists(lists, lookup)
@@ -83,6 +86,7 @@ class Accept:
             tracer(hostname, authserv_id or hostname),
             rules or Rules(),
             clock,
+            srs,
             asked.refusing,
         )
 

@@ -16,7 +16,7 @@ from posthouse.inbound import policy, recipients
 from posthouse.inbound.checks import Facts
 from posthouse.inbound.durable import Entry, RcptRow
 from posthouse.inbound.house import Hop, House
-from posthouse.inbound.model import Evidence, Via
+from posthouse.inbound.model import UNASKED, Evidence, Via
 from posthouse.inbound.refusals import Refusal
 from posthouse.mailauth.evidence import Arc, Authentication, Dmarc, Spf
 from posthouse.smtp.command import Hello, Mail
@@ -30,13 +30,12 @@ _RECEIVED = re.compile(rb"^received[ \t]*:", re.IGNORECASE | re.MULTILINE)
 _MOST_HEADER = 1 << 20
 """Octets looked through for the end of the header; there is none sensible beyond."""
 
-_UNASKED = "It came from our own front server, which knows the client and has checked it."
 _NOTHING_ASKED = Authentication(
-    Spf("none", "", reason=_UNASKED),
-    Spf("none", "", scope="helo", reason=_UNASKED),
+    Spf("none", "", reason=UNASKED),
+    Spf("none", "", scope="helo", reason=UNASKED),
     (),
-    Dmarc("none", "", reason=_UNASKED),
-    Arc("none", reason=_UNASKED),
+    Dmarc("none", "", reason=UNASKED),
+    Arc("none", reason=UNASKED),
 )
 
 

@@ -8,7 +8,10 @@ from functools import lru_cache
 import msgspec
 
 from posthouse.directory.model import Account, AccountSettings
+from posthouse.inbound.decide import names_mailboxes
+from posthouse.inbound.decision import Folders
 from posthouse.inbound.model import Arrival, Evidence, Recipient, Via
+from posthouse.mailbox.folders import DEPTH
 from posthouse.storage.contents import Contents
 from posthouse.storage.queue.base import Job
 from posthouse.storage.records.base import Records, Row, Tx
@@ -22,6 +25,7 @@ FROM {v(id text)} CROSS JOIN inbound_rcpt r WHERE r.inbound_id = v.id AND r.stat
 _ACCOUNTS = """
 SELECT number, id, tenant_id, address, name, state, quota, settings, created_at, used, emails
 FROM account WHERE number = ANY($1) AND state <> 'deleted'"""
+_MAILBOXES = "SELECT account, id, parent, name FROM mailbox WHERE account = ANY($1)"
 
 _evidence = msgspec.json.Decoder(Evidence)
 _via = lru_cache(maxsize=1024)(msgspec.json.Decoder(Via).decode)
@@ -40,13 +44,21 @@ class Waiting(msgspec.Struct, frozen=True, gc=False):
         return self.row[3]
 
 
+class Around(msgspec.Struct, frozen=True):
+    """What the directory says: the accounts that exist, and the mailboxes of those whose rules
+    name one, by account."""
+
+    accounts: dict[int, Account]
+    folders: dict[int, Folders]
+
+
 class Intake:
     def __init__(self, records: Records, contents: Contents) -> None:
         self._records = records
         self._contents = contents
 
-    async def look(self, jobs: Sequence[Job]) -> tuple[list[Waiting], dict[int, Account]]:
-        """In the order of the jobs, and the accounts that exist. A job without a log row, or
+    async def look(self, jobs: Sequence[Job]) -> tuple[list[Waiting], Around]:
+        """In the order of the jobs, and what is around them. A job without a log row, or
         without a recipient that waits, is done already: it has no row in the answer.
 
         :raises Unavailable:
@@ -61,7 +73,10 @@ class Intake:
             for job in jobs
             if job.id in by_id and job.id in of
         ]
-        return waiting, {row[0]: _account(row) for row in accounts}
+        known = {row[0]: _account(row) for row in accounts}
+        filing = [number for number, account in known.items() if names_mailboxes(account.settings)]
+        rows = await self._records.read(lambda tx: tx.rows(_MAILBOXES, filing)) if filing else []
+        return waiting, Around(known, _folders(rows))
 
     async def read(self, waiting: Sequence[Waiting]) -> list[Arrival | None]:
         """With their octets; None where these are not there. :raises Unavailable: :raises Corrupt:"""
@@ -75,6 +90,27 @@ async def _look(tx: Tx, ids: Sequence[str]) -> tuple[list[Row], list[Row], list[
     recipients = await tx.each(_RECIPIENTS, keys)
     numbers = sorted({row[4] for row in recipients} - {0})
     return rows, recipients, await tx.rows(_ACCOUNTS, numbers) if numbers else []
+
+
+def _folders(rows: Sequence[Row]) -> dict[int, Folders]:
+    """Full names; a mailbox whose parents are not there is left out."""
+    by_account: dict[int, dict[int, tuple[int, str]]] = {}
+    for account, number, parent, name in rows:
+        by_account.setdefault(account, {})[number] = (parent, name)
+    return {account: _named(boxes) for account, boxes in by_account.items()}
+
+
+def _named(boxes: Mapping[int, tuple[int, str]]) -> Folders:
+    folders: dict[str, int] = {}
+    for number in boxes:
+        path: list[str] = []
+        at = number
+        while at in boxes and len(path) < DEPTH:
+            at, name = boxes[at]
+            path.append(name)
+        if not at:
+            folders["/".join(reversed(path))] = number
+    return folders
 
 
 def _n(recipient: Recipient) -> int:

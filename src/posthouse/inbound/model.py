@@ -14,6 +14,10 @@ INDEX = "index"
 """The stages' names; `store` and `index` are queues too."""
 
 
+UNASKED = "It came from our own front server, which knows the client and has checked it."
+"""The reason of results that nobody asked for."""
+
+
 class State(StrEnum):
     """Of one recipient of an acknowledged message. All but the first are final."""
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from posthouse.directory.model import Resolution, Status
+import msgspec
+
+from posthouse.directory.model import Resolution, Status, Target
+from posthouse.errors import Invalid
+from posthouse.mail.srs import Srs
 from posthouse.smtp.reply import Reply
 
 _PLAIN = {
@@ -28,6 +32,29 @@ def refusal(found: Resolution, size: int) -> tuple[Reply, str] | None:
         reply = _PLAIN.get(status) or _no_relay(found.address)
         return reply, _CODES[status]
     return no_room(found, size)
+
+
+def returned(found: Resolution, path: str, reverse_path: str, srs: Srs, now: int) -> Resolution | tuple[Reply, str]:
+    """A rewritten address of ours leads to whoever wrote what we sent on: what the address
+    leads to then, or a refusal. Only notices come this way, and only for a hash of our own.
+
+    :param found: what the directory says of `path`, which has the shape of one. :param now: µs.
+    """
+    if found.status in _NOT_OURS:
+        return found
+    if reverse_path:
+        return Reply(550, "5.7.1", ("This address takes only notices about mail that was sent on",)), "srs_not_notice"
+    try:
+        to = srs.reverse(path.removesuffix("."), now)
+    except Invalid as error:
+        if error.code == "srs_expired":
+            return Reply(550, "5.7.1", ("This address was for notices of mail that is too old now",)), error.code
+        return Reply(550, "5.1.1", ("Nobody here has this address",)), "srs_invalid"
+    target = Target(0, found.tenant_id, found.domain, forward=to)
+    return msgspec.structs.replace(found, status=Status.FOUND, targets=(target,), room=None, most=None)
+
+
+_NOT_OURS = {Status.FOREIGN, Status.MALFORMED}
 
 
 def no_room(found: Resolution, size: int) -> tuple[Reply, str] | None:

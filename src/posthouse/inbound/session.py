@@ -19,6 +19,7 @@ from posthouse.inbound.arrival import Envelope, receive
 from posthouse.inbound.checks import NONE, Begun, Facts
 from posthouse.inbound.house import House
 from posthouse.inbound.refusals import Refusal
+from posthouse.mail.srs import is_srs
 from posthouse.smtp.command import Hello, Mail, Rcpt
 from posthouse.smtp.peer import Peer, Tls
 from posthouse.smtp.reply import Reply
@@ -145,6 +146,12 @@ class Session:
 
     def _admit(self, path: str, found: Resolution) -> Reply | None:
         assert self._mail is not None
+        house = self._house
+        if house.srs is not None and is_srs(path):
+            leads = recipients.returned(found, path, self._mail.reverse_path, house.srs, house.clock())
+            if not isinstance(leads, Resolution):
+                return self._refuse(path, found, *leads)
+            found = leads
         flaw = recipients.refusal(found, self._mail.size or 0)
         if flaw is not None:
             return self._refuse(path, found, *flaw)

@@ -3,7 +3,8 @@
 1. The claimed jobs' log rows, recipients and octets are read, in parts that fit in memory.
 2. Each message is parsed, judged, and decided about for each recipient.
 3. One transaction for the part: the jobs (a lost lease undoes all of it), the emails with their
-   threads and counts, the outcome of each recipient, the verdicts, one job for the index.
+   threads and counts, what is sent because of them, the outcome of each recipient, the verdicts,
+   one job for the index.
 4. After the commit the accounts' changes are announced.
 
 While a part is in the database the next batch is parsed, and what is ready by then shares the next
@@ -14,7 +15,7 @@ come in the order in which they were accepted.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -22,19 +23,18 @@ import structlog
 from prometheus_client import Counter, Histogram
 
 from posthouse.clock import SECOND, Clock
-from posthouse.directory.model import Account, AccountSettings
-from posthouse.errors import Unavailable
-from posthouse.inbound.decision import Decide, Decision, Order, by_verdict
+from posthouse.directory.model import AccountSettings
+from posthouse.inbound.decision import Decide, Failed, Sender, by_verdict
 from posthouse.inbound.filter.weigh import Judged
-from posthouse.inbound.intake import Intake, Waiting, in_parts
-from posthouse.inbound.model import Arrival, Outcome, Recipient, State, Verdict
-from posthouse.mail.parse import parse, text
-from posthouse.mail.parsed import Parsed, part_of
-from posthouse.mail.threads import thread_keys
+from posthouse.inbound.intake import Around, Intake, Waiting, in_parts
+from posthouse.inbound.model import Arrival, Outcome, State
+from posthouse.inbound.plan import Plan, Ready, Task, concluded, with_reason
+from posthouse.inbound.together import Together, Turn
+from posthouse.mail.parse import parse
+from posthouse.mail.parsed import Parsed
 from posthouse.mailbox.books import Books, open_books
 from posthouse.mailbox.deliver import deliver
-from posthouse.mailbox.model import Delivered, Delivery, Record, Touched
-from posthouse.mailbox.record import record
+from posthouse.mailbox.model import Delivered, Touched
 from posthouse.mailbox.service import Indexing, Tell, index_nothing, tell_nobody
 from posthouse.mailbox.write import write
 from posthouse.storage.contents import Contents
@@ -59,8 +59,6 @@ _LARGE = 256 * 1024
 """Octets from which a message is parsed in a thread."""
 _AT_ONCE = 16
 """Messages parsed before other tasks get their turn: about 2 ms."""
-_QUOTES = 2000
-"""Characters in which threads look for quotations."""
 
 _json = msgspec.json.Encoder()
 _OUTCOMES = """
@@ -78,53 +76,8 @@ class Judge(Protocol):
     ) -> Sequence[Judged]: ...
 
 
-Send = Callable[[Tx, Sequence[Order]], Awaitable[None]]
-"""Hands messages to the sending flow, in this transaction."""
-
-
 class _LeaseLostError(Exception):
     """Somebody else holds a job now: nothing of the part may be written."""
-
-
-class _Task(msgspec.Struct, frozen=True):
-    """One recipient: what to do, or with neither, why nothing can be done."""
-
-    recipient: Recipient
-    outcome: Outcome
-    delivery: Delivery | None = None
-    orders: tuple[Order, ...] = ()
-
-
-class _Ready(msgspec.Struct, frozen=True):
-    """One message. `job` as it was claimed."""
-
-    job: Job
-    arrival: Arrival
-    verdict: str
-    tasks: tuple[_Task, ...]
-
-
-_Handed = tuple[Sequence[_Ready], asyncio.Future[None]]
-
-
-class _Turn:
-    """A batch's place in the order of claims: its parts are handed over when it comes."""
-
-    def __init__(self, before: asyncio.Future[None] | None) -> None:
-        self._before = before
-        self.passed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    async def comes(self) -> None:
-        if self._before is not None:
-            await asyncio.shield(self._before)
-            self._before = None
-
-    def pass_on(self, _: object = None) -> None:
-        """To the batch behind, at once or when the turn comes. Again is fine."""
-        if self._before is not None and not self._before.done():
-            self._before.add_done_callback(self.pass_on)
-        elif not self.passed.done():
-            self.passed.set_result(None)
 
 
 class Store:
@@ -142,14 +95,14 @@ class Store:
         release: Callable[[Job], None],
         leases: asyncio.Lock,
         decide: Decide = by_verdict,
-        send: Send | None = None,
+        sender: Sender | None = None,
         indexing: Indexing = index_nothing,
         tell: Tell = tell_nobody,
         wake_index: Callable[[], None] = lambda: None,
     ) -> None:
         """
         :param current: the worker's; with `release` and `leases`.
-        :param send: None: nothing can be forwarded or answered.
+        :param sender: None: nothing can be forwarded or answered.
         :param tell: announces changes, after the commit.
         """
         self._records = records
@@ -160,29 +113,27 @@ class Store:
         self._current = current
         self._release = release
         self._leases = leases
-        self._decide = decide
-        self._send = send
+        self._plan = Plan(decide, sends=sender is not None)
+        self._sender = sender
         self._indexing = indexing
         self._tell = tell
         self._wake_index = wake_index
         self._intake = Intake(records, contents)
-        self._last: asyncio.Future[None] | None = None
-        self._waiting: list[_Handed] = []
-        self._writer: asyncio.Task[None] | None = None
+        self._last: Turn | None = None
+        self._together = Together(self._write, most=MESSAGES_AT_ONCE)
 
     async def __call__(self, jobs: Sequence[Job]) -> None:
         """:raises Unavailable: storage or a scanner is away; what is not stored yet comes again."""
-        turn = _Turn(self._last)
-        self._last = turn.passed
+        turn = self._last = Turn(self._last)
         try:
-            waiting, accounts = await self._intake.look(jobs)
+            waiting, around = await self._intake.look(jobs)
             known = {one.job.id for one in waiting}
             await self._forget([job for job in jobs if job.id not in known])
             parts = list(in_parts(waiting, OCTETS_AT_ONCE))
             for n, part in enumerate(parts, 1):
-                ready = await self._prepare(part, accounts)
+                ready = await self._prepare(part, around)
                 await turn.comes()
-                written = self._hand_over(ready)
+                written = self._together.hand_over(ready)
                 if n == len(parts):
                     turn.pass_on()
                 await written
@@ -200,7 +151,7 @@ class Store:
             for job in jobs:
                 self._release(job)
 
-    async def _prepare(self, part: Sequence[Waiting], accounts: Mapping[int, Account]) -> list[_Ready]:
+    async def _prepare(self, part: Sequence[Waiting], around: Around) -> list[Ready]:
         there: list[tuple[Job, Arrival, Parsed]] = []
         lost: list[Job] = []
         for n, (one, arrival) in enumerate(zip(part, await self._intake.read(part), strict=True)):
@@ -213,14 +164,28 @@ class Store:
             parsed = await asyncio.to_thread(parse, arrival.raw) if large else parse(arrival.raw)
             there.append((one.job, arrival, parsed))
         await self._set_aside(lost)
-        settings = {number: account.settings for number, account in accounts.items()}
+        settings = {number: account.settings for number, account in around.accounts.items()}
         judged = await self._judge.judge([(arrival, parsed) for _, arrival, parsed in there], settings)
-        ready: list[_Ready] = []
+        ready: list[Ready] = []
         for n, ((job, arrival, parsed), verdict) in enumerate(zip(there, judged, strict=True)):
             if n and n % _AT_ONCE == 0:
                 await asyncio.sleep(0)
-            ready.append(self._ready(job, arrival, parsed, verdict, accounts))
-        return ready
+            ready.append(self._plan(job, arrival, parsed, verdict, around.accounts, around.folders))
+        return await self._packed(ready)
+
+    async def _packed(self, ready: list[Ready]) -> list[Ready]:
+        """With what is to be sent made, before the transaction. :raises Unavailable:"""
+        orders = [order for one in ready for task in one.tasks for order in task.orders]
+        if not orders or self._sender is None:
+            return ready
+        made = iter(await self._sender.prepare(orders))
+        replace = msgspec.structs.replace
+        return [
+            replace(
+                one, tasks=tuple(replace(task, parcels=tuple(next(made) for _ in task.orders)) for task in one.tasks)
+            )
+            for one in ready
+        ]
 
     async def _set_aside(self, lost: Sequence[Job]) -> None:
         """People must look: an acknowledged message whose octets are gone."""
@@ -232,93 +197,9 @@ class Store:
                 log.error("content_lost", inbound_id=job.id)
                 self._release(job)
 
-    def _ready(
-        self, job: Job, arrival: Arrival, parsed: Parsed, judged: Judged, accounts: Mapping[int, Account]
-    ) -> _Ready:
-        row = record(parsed)
-        quotes = _start(arrival.raw, parsed)
-        tasks: list[_Task] = []
-        for recipient, verdict in zip(arrival.recipients, judged.recipients, strict=True):
-            account = accounts.get(recipient.account)
-            if account is None:
-                tasks.append(self._elsewhere(arrival, parsed, recipient))
-                continue
-            decision = self._decide(arrival, parsed, recipient, account, verdict)
-            orders = self._orders(arrival, parsed, recipient, account, decision)
-            if decision.mailboxes:
-                delivery = _delivery(arrival, parsed, row, quotes, (recipient, account, decision, verdict))
-                outcome = Outcome(State.STORED, keywords=decision.keywords, reasons=decision.reasons)
-                tasks.append(_Task(recipient, outcome, delivery, orders))
-            else:
-                state = State.FORWARDED if any(one.kind == "forward" for one in orders) else State.DISCARDED
-                tasks.append(_Task(recipient, Outcome(state, reasons=decision.reasons), None, orders))
-        return _Ready(job, arrival, _json.encode(judged.common).decode(), tuple(tasks))
-
-    def _elsewhere(self, arrival: Arrival, parsed: Parsed, recipient: Recipient) -> _Task:
-        """A recipient without a mailbox here."""
-        if recipient.account:
-            return _Task(recipient, _failed("The account was removed before the message could be stored."))
-        if self._send is None or not recipient.via.forward:
-            return _Task(recipient, _failed("Nothing is set up to forward messages with."))
-        order = Order("forward", arrival, parsed, recipient, None, recipient.via.forward)
-        said = f"Handed on to {recipient.via.forward}."
-        return _Task(recipient, Outcome(State.FORWARDED, reasons=(said,)), None, (order,))
-
-    def _orders(
-        self, arrival: Arrival, parsed: Parsed, recipient: Recipient, account: Account, decision: Decision
-    ) -> tuple[Order, ...]:
-        if self._send is None or not (decision.forwards or decision.answer):
-            return ()
-        orders = [Order("forward", arrival, parsed, recipient, account, to) for to in decision.forwards]
-        if decision.answer:
-            orders.append(Order("answer", arrival, parsed, recipient, account, arrival.reverse_path))
-        return tuple(orders)
-
     # -- the transaction -----------------------------------------------------------------------
 
-    def _hand_over(self, ready: Sequence[_Ready]) -> asyncio.Future[None]:
-        """Resolves when these are stored. What is handed over while others are written goes into
-        the next transaction together, since a transaction costs more than a message."""
-        loop = asyncio.get_running_loop()
-        written: asyncio.Future[None] = loop.create_future()
-        if ready:
-            self._waiting.append((ready, written))
-        else:
-            written.set_result(None)
-        if self._waiting and (self._writer is None or self._writer.done()):
-            self._writer = loop.create_task(self._write_all())
-        return written
-
-    async def _write_all(self) -> None:
-        while self._waiting:
-            batch = self._waiting[:1]
-            for one in self._waiting[1:]:
-                if sum(len(ready) for ready, _ in batch) + len(one[0]) > MESSAGES_AT_ONCE:
-                    break
-                batch.append(one)
-            del self._waiting[: len(batch)]
-            await self._write_batch(batch)
-
-    async def _write_batch(self, batch: Sequence[_Handed]) -> None:
-        """What one of them cannot help is not the others' fault: then each by itself."""
-        error: BaseException | None = None
-        try:
-            await self._write([one for ready, _ in batch for one in ready])
-        except Exception as raised:
-            if len(batch) > 1 and not isinstance(raised, Unavailable):
-                for one in batch:
-                    await self._write_batch([one])
-                return
-            error = raised
-        for _, written in batch:
-            if written.done():  # nobody waits any more
-                continue
-            if error is None:
-                written.set_result(None)
-            else:
-                written.set_exception(error)
-
-    async def _write(self, ready: Sequence[_Ready]) -> None:
+    async def _write(self, ready: Sequence[Ready]) -> None:
         """All of them, or when a lease was lost, each message by itself.
 
         :raises Unavailable: nothing of it is stored.
@@ -332,17 +213,16 @@ class Store:
             for one in ready:
                 self._release(one.job)
 
-    async def _write_alone(self, one: _Ready) -> None:
+    async def _write_alone(self, one: Ready) -> None:
         try:
             await self._step([one])
         except _LeaseLostError:
             log.warning("lease_lost", inbound_id=one.arrival.id)
 
-    async def _step(self, ready: Sequence[_Ready]) -> None:
+    async def _step(self, ready: Sequence[Ready]) -> None:
         jobs = [self._current(one.job) for one in ready]
-        tasks = [(one.arrival, task) for one in ready for task in one.tasks]
+        tasks = [(one, task) for one in ready for task in one.tasks]
         deliveries = [task.delivery for _, task in tasks if task.delivery is not None]
-        orders = [order for _, task in tasks for order in task.orders]
         verdicts: list[Row] = [(one.arrival.id, one.verdict) for one in ready]
 
         async def work(tx: Tx) -> tuple[list[Touched], list[Outcome]]:
@@ -353,13 +233,13 @@ class Store:
             found = await deliver(tx, books, deliveries)
             _let_go(books, ready)
             touched = await write(books, tx, self._contents)
-            if orders and self._send is not None:
-                await self._send(tx, orders)
             outcomes = _outcomes(tasks, found)
+            if self._sender is not None:
+                await _send(tx, self._sender, tasks, outcomes)
             now = self._clock()
             rows: list[Row] = [
-                (arrival.id, task.recipient.n, outcome.state.value, now, _json.encode(outcome).decode())
-                for (arrival, task), outcome in zip(tasks, outcomes, strict=True)
+                (one.arrival.id, task.recipient.n, outcome.state.value, now, _json.encode(outcome).decode())
+                for (one, task), outcome in zip(tasks, outcomes, strict=True)
             ]
             await tx.run_each(_OUTCOMES, rows)
             await tx.run_each(_VERDICTS, verdicts)
@@ -369,72 +249,45 @@ class Store:
         touched, outcomes = await self._records.write(work)
         self._tell(touched)
         self._wake_index()
+        if self._sender is not None:
+            self._sender.wake()
         _count(self._clock(), tasks, outcomes)
 
 
-def _start(raw: bytes, parsed: Parsed) -> str:
-    """The first of what is shown as text, where quotations are looked for."""
-    part = part_of(parsed.structure, parsed.text[0]) if parsed.text else None
-    if part is None or part.type != "text/plain":
-        return ""
-    return text(raw, part, _QUOTES)
-
-
-def _delivery(
-    arrival: Arrival,
-    parsed: Parsed,
-    row: Record,
-    quotes: str,
-    where: tuple[Recipient, Account, Decision, Verdict],
-) -> Delivery:
-    recipient, account, decision, verdict = where
-    own = {account.address, recipient.address.lower()}
-    return Delivery(
-        account.number,
-        arrival.content,
-        arrival.received_at,
-        row,
-        thread_keys(parsed, received_at=arrival.received_at, text=quotes, own=own),
-        decision.mailboxes,
-        decision.keywords,
-        arrival.id,
-        arrival.trace,
-        _json.encode(verdict).decode(),
-    )
-
-
-def _failed(reason: str) -> Outcome:
-    return Outcome(State.FAILED, reasons=(reason,))
-
-
-def _let_go(books: Books, ready: Sequence[_Ready]) -> None:
+def _let_go(books: Books, ready: Sequence[Ready]) -> None:
     """An arrival that is done refers to its content no more; its emails do."""
     for one in ready:
         books.contents[one.arrival.content] = books.contents.get(one.arrival.content, 0) - 1
 
 
-def _outcomes(tasks: Sequence[tuple[Arrival, _Task]], found: Sequence[Delivered | None]) -> list[Outcome]:
-    """With where each email went; an account may have gone since it was read."""
+def _outcomes(tasks: Sequence[tuple[Ready, Task]], found: Sequence[Delivered | None]) -> list[Outcome]:
     stored = iter(found)
-    outcomes: list[Outcome] = []
-    for _, task in tasks:
-        if task.delivery is None:
-            outcomes.append(task.outcome)
-            continue
-        one = next(stored)
-        if one is None:
-            outcomes.append(_failed("The account was removed before the message could be stored."))
-            continue
-        was = task.outcome
-        reasons = (*was.reasons, one.why)
-        outcomes.append(Outcome(State.STORED, one.email, one.thread, one.names, was.keywords, reasons))
-    return outcomes
+    return [concluded(task, next(stored) if task.delivery is not None else None) for _, task in tasks]
 
 
-def _count(now: int, tasks: Sequence[tuple[Arrival, _Task]], outcomes: Sequence[Outcome]) -> None:
-    for (arrival, _), outcome in zip(tasks, outcomes, strict=True):
+async def _send(tx: Tx, sender: Sender, tasks: Sequence[tuple[Ready, Task]], outcomes: list[Outcome]) -> None:
+    """What the messages set off, and whom it tells of what failed; each with its sentence."""
+    sent = [
+        (place, parcel)
+        for place, (_, task) in enumerate(tasks)
+        if outcomes[place].state is not State.FAILED
+        for parcel in task.parcels
+    ]
+    lost = [
+        (place, Failed(one.arrival, one.parsed, task.recipient, outcomes[place].reasons[0]))
+        for place, (one, task) in enumerate(tasks)
+        if outcomes[place].state is State.FAILED
+    ]
+    said = await sender.send(tx, [parcel for _, parcel in sent]) if sent else []
+    said += await sender.tell(tx, [failed for _, failed in lost]) if lost else []
+    for place, sentence in zip([place for place, _ in (*sent, *lost)], said, strict=True):
+        outcomes[place] = with_reason(outcomes[place], sentence)
+
+
+def _count(now: int, tasks: Sequence[tuple[Ready, Task]], outcomes: Sequence[Outcome]) -> None:
+    for (one, _), outcome in zip(tasks, outcomes, strict=True):
         _STATES[outcome.state].inc()
-        LATENCY.observe((now - arrival.received_at) / SECOND)
+        LATENCY.observe((now - one.arrival.received_at) / SECOND)
 
 
 _STATES = {state: OUTCOMES.labels(state.value) for state in State}

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from posthouse.errors import DnsUnavailable
 from posthouse.mailauth import arc, dmarc, spf, verify
 from posthouse.mailauth.author import MAX_DOMAINS, authors
+from posthouse.mailauth.begun import Done, begin
 from posthouse.mailauth.digest import SMALL, Raw
 from posthouse.mailauth.evidence import Arc, Authentication, Dmarc, Spf
 from posthouse.mailauth.lookup import Lookup
@@ -64,28 +66,21 @@ async def authenticate(
         lookup, organizational=organizational, prefer_list=prefer_list, accept_partial=accept_partial
     )
     client = spf.Client(peer, helo, receiver, now)
-    helo_check = loop.create_task(spf.check_helo(lookup, client))
-    mail_check = loop.create_task(spf.check_mail_from(lookup, client, reverse_path)) if reverse_path else helo_check
-    policies = loop.create_task(evaluation.discover_all(author))
-    named = loop.create_task(iprev(lookup, peer))
+    helo_check = begin(spf.check_helo(lookup, client))
+    mail_check = begin(spf.check_mail_from(lookup, client, reverse_path)) if reverse_path else helo_check
+    policies = begin(evaluation.discover_all(author))
+    named = begin(iprev(lookup, peer))
     is_signed, is_sealed = bool(message.places(b"dkim-signature")), arc.has_chain(message)
-    signed = loop.create_task(verify.verify(message, lookup, now=now)) if is_signed else None
-    chain = loop.create_task(arc.verify(message, lookup)) if is_sealed else None
-    tasks = [task for task in (helo_check, mail_check, policies, named, signed, chain) if task is not None]
-    try:
-        await asyncio.wait(tasks, timeout=max(ends - loop.time(), 0.0))
-    finally:
-        for task in tasks:
-            task.cancel()
-    late = (_late_spf(reverse_path, helo), _late_spf("", helo))
-    mail_from, helo_result = _known(mail_check, late[0]), _known(helo_check, late[1])
+    signed = begin(verify.verify(message, lookup, now=now)) if is_signed else None
+    chain = begin(arc.verify(message, lookup)) if is_sealed else None
+    await _until((helo_check, mail_check, policies, named, signed, chain), ends)
+    mail_from = mail_check.result() if _is_there(mail_check) else _late_spf(reverse_path, helo)
+    helo_result = helo_check.result() if _is_there(helo_check) else _late_spf("", helo)
     dkim = () if signed is None else _known(signed, None) or verify.unanswered(message, now)
     found_policies = _known(policies, [None] * len(author.domains[:MAX_DOMAINS]))
-    try:
-        async with asyncio.timeout_at(ends):
-            judged = await evaluation.judge(author, found_policies, mail_from, dkim)
-    except TimeoutError:
-        judged = Dmarc("temperror", author.domains[0], reason=_LATE)
+    judging = begin(evaluation.judge(author, found_policies, mail_from, dkim))
+    await _until((judging,), ends)
+    judged = judging.result() if _is_there(judging) else Dmarc("temperror", author.domains[0], reason=_LATE)
     sealed = Arc("none") if chain is None else _known(chain, Arc("fail", reason=_LATE))
     return Authentication(mail_from, helo_result, dkim, judged, sealed, _known(named, ("temperror", None))[0])
 
@@ -117,8 +112,24 @@ async def iprev(lookup: Lookup, peer: str) -> tuple[str, str | None]:
     return ("fail" if answered else "temperror"), None
 
 
-def _known(task: asyncio.Task[T], late: U) -> T | U:
-    return task.result() if task.done() and not task.cancelled() else late
+async def _until(begun: Sequence[Done[Any] | asyncio.Task[Any] | None], ends: float) -> None:
+    """Until all are done, or the deadline: then they are canceled."""
+    tasks = {task for task in begun if isinstance(task, asyncio.Task)}
+    if not tasks:
+        return
+    try:
+        await asyncio.wait(tasks, timeout=max(ends - asyncio.get_running_loop().time(), 0.0))
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def _is_there(task: Done[Any] | asyncio.Task[Any]) -> bool:
+    return task.done() and not task.cancelled()
+
+
+def _known(task: Done[T] | asyncio.Task[T], late: U) -> T | U:
+    return task.result() if _is_there(task) else late
 
 
 def _late_spf(reverse_path: str, helo: str) -> Spf:

@@ -79,7 +79,8 @@ class Check:
                 yield Finding(0, "inbound_without_job", f"{last} is not stored, and no job is there to do it", last)
 
     async def _references(self) -> AsyncIterator[Finding]:
-        """Contents are counted by who refers to them: emails, and arrivals that are not done."""
+        """Contents are counted by who refers to them: emails, arrivals that are not done,
+        and what was handed to the sending flow."""
         row = await self._rows("SELECT coalesce(sum(emails), 0) FROM account")
         parts = min(_PARTS_AT_MOST, int(row[0][0]) // _EMAILS_IN_PART + 1)
         bounds = [f"{part * 256 // parts:02x}" for part in range(parts)]
@@ -166,7 +167,8 @@ SELECT key, max(refs), sum(n) FROM (
     SELECT key, refs, 0 AS n FROM content WHERE key >= $1 AND key < $2
     UNION ALL SELECT content, NULL, 1 FROM email WHERE content >= $1 AND content < $2
     UNION ALL SELECT i.content, NULL, 1 FROM inbound i WHERE i.content >= $1 AND i.content < $2 AND EXISTS
-        (SELECT 1 FROM inbound_rcpt r WHERE r.inbound_id = i.id AND r.state = 'accepted')) a
+        (SELECT 1 FROM inbound_rcpt r WHERE r.inbound_id = i.id AND r.state = 'accepted')
+    UNION ALL SELECT content, NULL, 1 FROM relayed WHERE content >= $1 AND content < $2) a
 GROUP BY key HAVING max(refs) IS NULL OR max(refs) <> sum(n) LIMIT $3"""
 _CONTENTS = """
 SELECT key, CASE WHEN data IS NULL THEN 0 ELSE 1 END FROM content

@@ -218,6 +218,7 @@ _RECOUNT = """
 UPDATE content SET changed_at = $2, refs = (SELECT count(*) FROM email WHERE content = $1)
     + (SELECT count(*) FROM inbound i WHERE i.content = $1 AND EXISTS
         (SELECT 1 FROM inbound_rcpt r WHERE r.inbound_id = i.id AND r.state = 'accepted'))
+    + (SELECT count(*) FROM relayed WHERE content = $1)
 WHERE key = $1"""
 _ADOPT = """
 INSERT INTO content (key, size, data, refs, changed_at)

@@ -14,12 +14,16 @@ from posthouse.storage.records.base import Tx
 
 _settings = msgspec.json.Decoder(DomainSettings)
 
+Mark = tuple[str, int]
+"""Of an import: its source and how far this message's end is in it."""
+
+_MARKED = """
+SELECT m.source, m.position FROM {v(account int, source text)} CROSS JOIN import_mark m
+WHERE m.account = v.account AND m.source = v.source"""
 _ADVANCE = """
 INSERT INTO import_mark (account, source, position, updated_at)
 SELECT v.account, v.source, v.position, v.now FROM {v(account int, source text, position int, now int)} WHERE true
-ON CONFLICT (account, source) DO UPDATE SET position = excluded.position, updated_at = excluded.updated_at
-WHERE import_mark.position < excluded.position
-RETURNING position"""
+ON CONFLICT (account, source) DO UPDATE SET position = excluded.position, updated_at = excluded.updated_at"""
 
 
 async def check(tx: Tx, account: Account, octets: int) -> None:
@@ -34,9 +38,26 @@ async def check(tx: Tx, account: Account, octets: int) -> None:
             raise Limited("The domain is full", code="over_quota")
 
 
-async def advance(tx: Tx, account: int, mark: tuple[str, int], now: int) -> bool:
-    """Whether the import has come further with this; its mark is set then."""
-    return bool(await tx.each(_ADVANCE, [(account, *mark, now)]))
+async def marked(tx: Tx, account: int, sources: Sequence[str]) -> dict[str, int]:
+    """How far each has come; those that never began are left out."""
+    keys = [(account, source) for source in dict.fromkeys(sources)]
+    return dict(await tx.each(_MARKED, keys)) if keys else {}
+
+
+async def advance(tx: Tx, account: int, marks: Sequence[Mark], now: int) -> list[bool]:
+    """Whether each goes beyond where its source has come; the sources are marked with the last.
+    The account's row has to be held."""
+    reached = await marked(tx, account, [source for source, _ in marks])
+    new: list[bool] = []
+    moved: set[str] = set()
+    for source, position in marks:
+        new.append(position > reached.get(source, -1))
+        if new[-1]:
+            reached[source] = position
+            moved.add(source)
+    if moved:
+        await tx.run_each(_ADVANCE, [(account, source, reached[source], now) for source in sorted(moved)])
+    return new
 
 
 async def keep(tx: Tx, contents: Contents, put: Sequence[Content]) -> None:

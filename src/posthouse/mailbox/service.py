@@ -99,6 +99,34 @@ class Mailboxes:
         missing, modseq = await self._change(account, work)
         return Done(modseq, missing)
 
+    async def update(
+        self,
+        account: int,
+        emails: Sequence[int],
+        *,
+        words: tuple[Sequence[str], Sequence[str]] = ((), ()),
+        into: Sequence[int | str] = (),
+        out_of: Sequence[int | str] | None = (),
+    ) -> Done:
+        """Keywords and mailboxes in one step: what `set_keywords` and `set_mailboxes` do.
+
+        :param words: those to add, and those to take away. :param out_of: None: of all but `into`.
+        :raises Invalid: not a keyword. :raises NotFound: no such account or mailbox.
+        """
+        more, fewer = verbs.check_keywords(words[0]), verbs.check_keywords(words[1])
+
+        async def work(tx: Tx, books: Books, _account: Account) -> tuple[int, ...]:
+            found, missing = await verbs.find(tx, books, account, emails)
+            new = await verbs.boxes(tx, books, account, into)
+            old = None if out_of is None else {box.id for box in await verbs.boxes(tx, books, account, out_of)}
+            verbs.set_keywords(books, found, more, fewer)
+            if new or old is None or old:
+                await verbs.set_mailboxes(tx, books, found, new, old)
+            return missing
+
+        missing, modseq = await self._change(account, work)
+        return Done(modseq, missing)
+
     async def move(self, account: int, emails: Sequence[int], into: int | str) -> Done:
         """Into this mailbox, and out of all others."""
         return await self.set_mailboxes(account, emails, add=[into], remove=None)
@@ -128,27 +156,27 @@ class Mailboxes:
         account: int,
         deliveries: Sequence[tuple[Delivery, Content]],
         *,
-        mark: tuple[str, int] | None = None,
+        marks: Sequence[quota.Mark] | None = None,
         within_quota: bool = True,
-    ) -> list[Delivered]:
+    ) -> list[Delivered | None]:
         """What a person puts there (an import, a draft, what was sent): contents and emails in
-        one step. `mark`: (source, position) of an import. A batch that does not go beyond the
-        position that is already marked is not stored again: the answer is empty.
+        one step. `marks`: of an import, (source, position) of each. One that does not go beyond
+        the position to which its source has come is not stored again: its answer is None.
 
         :raises Limited: it does not fit into the account's or its domain's quota.
         :raises Unavailable: a content of it is being collected this moment; put it again.
         """
 
-        async def work(tx: Tx, books: Books, row: Account) -> list[Delivered]:
-            if mark is not None and not await quota.advance(tx, account, mark, self._clock()):
-                return []
+        async def work(tx: Tx, books: Books, row: Account) -> list[Delivered | None]:
+            new = [True] * len(deliveries) if marks is None else await quota.advance(tx, account, marks, self._clock())
+            wanted = [one for one, is_new in zip(deliveries, new, strict=True) if is_new]
             if within_quota:
-                await quota.check(tx, row, sum(one.record.size for one, _ in deliveries))
-            await quota.keep(tx, self._contents, [content for _, content in deliveries])
-            found = await deliver(tx, books, [one for one, _ in deliveries])
-            stored = [one for one in found if one is not None]
-            await self._indexing(tx, [(account, one.email) for one in stored], ())
-            return stored
+                await quota.check(tx, row, sum(one.record.size for one, _ in wanted))
+            await quota.keep(tx, self._contents, [content for _, content in wanted])
+            found = await deliver(tx, books, [one for one, _ in wanted])
+            await self._indexing(tx, [(account, one.email) for one in found if one is not None], ())
+            stored = iter(found)
+            return [next(stored) if is_new else None for is_new in new]
 
         return (await self._change(account, work))[0]
 

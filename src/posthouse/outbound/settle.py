@@ -232,9 +232,12 @@ class Recorder:
         await self._records.write(work)
 
 
+_UNDELIVERED = {State.BOUNCED, State.FAILED, State.SUPPRESSED}
+
+
 def _ends(entries: Sequence[Entry]) -> tuple[list[str], list[Outcome]]:
     ended = [entry.job.id for entry in entries if not entry.open and entry.again_at is None]
-    failed = [one for entry in entries for one in entry.outcomes if one.state in {State.BOUNCED, State.FAILED}]
+    failed = [one for entry in entries for one in entry.outcomes if one.state in _UNDELIVERED]
     return ended, failed
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Coroutine
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,12 +20,15 @@ from posthouse.accounts.service import Accounts
 from posthouse.accounts.streams import Streams
 from posthouse.api.app import build_app
 from posthouse.api.edge import Options
-from posthouse.api.ports import Services
+from posthouse.api.ports import Mail, Services
 from posthouse.api.server import build_server, listen
+from posthouse.app.receiving import open_mail
 from posthouse.domains.records import Sender
 from posthouse.domains.service import Domains
 from posthouse.net.dns import Answer, Mx
 from posthouse.seal import Seal
+from posthouse.storage.blobs.local import LocalBlobs
+from posthouse.storage.contents import Contents
 from posthouse.storage.queue.records import RecordsQueue
 from posthouse.storage.records.factory import open_records
 from posthouse.storage.records.migrations.run import migrate
@@ -51,6 +55,7 @@ class Running:
     """`alice` and `bob` are clients of two tenants, `operator` of a third."""
 
     def __init__(self, folder: Path, options: Options | None = None) -> None:
+        self._folder = folder
         self._url = f"sqlite:///{folder}/posthouse.db"
         self._options = options
         self._ready = threading.Event()
@@ -95,7 +100,24 @@ class Running:
         self._loop = asyncio.get_running_loop()
         await migrate(self._url)
         self.records = await open_records(self._url)
-        self.services = self._services()
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self.records.close)
+            await self._listen(stack)
+
+    async def _listen(self, stack: AsyncExitStack) -> None:
+        self.queue = RecordsQueue(self.records)
+        self.blobs = await LocalBlobs.open(self._folder / "blobs")
+        contents = Contents(self.records, self.blobs, small=64 * 1024, clock=clock.now)
+        mail = await open_mail(
+            self._url,
+            stack,
+            records=self.records,
+            queue=self.queue,
+            blobs=self.blobs,
+            contents=contents,
+            clock=clock.now,
+        )
+        self.services = self._services(mail)
         await self._people()
         listener = listen("127.0.0.1", 0)
         self.port = listener.getsockname()[1]
@@ -110,9 +132,8 @@ class Running:
             await asyncio.sleep(0.01)
         self._ready.set()
         await serving
-        await self.records.close()
 
-    def _services(self) -> Services:
+    def _services(self, mail: Mail) -> Services:
         records = self.records
         self.messages = OutboundStub(records, clock.now)
         domains = Domains(
@@ -129,8 +150,9 @@ class Running:
             templates=Templates(records, clock.now),
             domains=domains,
             suppressions=Suppressions(records, clock.now),
+            mail=mail,
             records=records,
-            queue=RecordsQueue(records),
+            queue=self.queue,
             checks={"records": records.ready},
         )
 

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import pytest
+from letters import Letter
 from running import Running
 
 from posthouse import ids
@@ -60,10 +61,26 @@ def alices(api: Running) -> dict[str, dict[str, str]]:
         ("/v1/domains", {"name": "alice.example"}),
         ("/v1/suppressions", {"address": "alices@example.org"}),
         ("/v1/streams", {"name": "alices", "kind": "transactional"}),
+        ("/v1/mail-domains", {"name": "alices.example"}),
+        ("/v1/accounts", {"address": "alice@alices.example"}),
+        ("/v1/aliases", {"address": "info@alices.example", "targets": ["alice@alices.example"]}),
     ]
     for path, body in made:
         assert api.alice.post(path, json=body).status_code == 201
+    tenant = api.alice.get("/v1/me").json()["tenant"]["id"]
+    letter = Letter(api, "alice@alices.example")
+    mine = {"account": letter.account, "mailbox": "inbox", "email": str(letter.email), "thread": str(letter.thread)}
+    arrived, refused = letter.arrived(tenant), letter.refused(tenant)
     return {
+        "Mail domains": {"name": "alices.example"},
+        "Accounts": {"account": letter.account},
+        "Aliases": {"address": "info@alices.example"},
+        "Mailboxes": mine,
+        "Emails": mine | {"part": "1"},
+        "Threads": mine,
+        "Import": mine,
+        "Inbound": {"id": arrived},
+        "Refusals": {"id": refused},
         "Messages": {"id": message},
         "Keys": {"id": key},
         "Templates": {"name": "alices", "version": "1"},
@@ -80,7 +97,9 @@ def test_another_tenants_thing_does_not_exist(
     reply = api.bob.request(operation.method, _path(operation, alices[operation.tag]), json=operation.example)
     assert reply.status_code == 404, reply.text
     unknown = _path(
-        operation, {"id": ids.new("msg"), "name": "none.example", "version": "1", "address": "no@x.example"}
+        operation,
+        {"id": ids.new("msg"), "name": "none.example", "version": "1", "address": "no@x.example"}
+        | {"account": "acc_none", "mailbox": "1", "email": "1", "thread": "1", "part": "1"},
     )
     missing = api.bob.request(operation.method, unknown, json=operation.example)
     assert missing.status_code == 404

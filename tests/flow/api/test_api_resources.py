@@ -161,18 +161,19 @@ def test_an_operator_sees_the_queue_and_sets_jobs_aside(api: Running) -> None:
     later = clock.now() + clock.HOUR
     jobs = [Job("send", 1, "ten_x", later, f"msg_{n}", payload="p") for n in range(3)]
     api.run(api.services.queue.put(jobs))
-    depth = api.operator.get("/v1/queue").json()["depths"][0]
-    assert (depth["stage"], depth["lane"], depth["delayed"]) == ("send", "transactional", 3)
+    (depth,) = [one for one in api.operator.get("/v1/queue").json()["depths"] if one["stage"] == "send"]
+    assert (depth["lane"], depth["delayed"]) == ("transactional", 3)
     bury = {"ids": ["msg_0", "msg_1", "msg_none"], "reason": "looked at"}
     assert api.operator.post("/v1/queue/bury", json=bury).json() == {"changed": 2}
     shown = api.operator.get("/v1/queue").json()
     assert {(job["id"], job["reason"]) for job in shown["buried"]} == {("msg_0", "looked at"), ("msg_1", "looked at")}
-    assert shown["depths"][0]["buried"] == 2
+    assert [one["buried"] for one in shown["depths"] if one["stage"] == "send"] == [2]
     assert api.operator.post("/v1/queue/retry", json={"ids": ["msg_0"]}).json() == {"changed": 1}
     assert api.operator.post("/v1/queue/retry", json={"all": True}).json() == {"changed": 1}
     for body in ({}, {"ids": ["x"], "all": True}):
         assert api.operator.post("/v1/queue/retry", json=body).status_code == 422
-    assert api.operator.get("/v1/queue").json()["depths"][0]["ready"] == 2
+    depths = api.operator.get("/v1/queue").json()["depths"]
+    assert [one["ready"] for one in depths if one["stage"] == "send"] == [2]
 
 
 def test_a_leased_job_is_not_set_aside(api: Running) -> None:

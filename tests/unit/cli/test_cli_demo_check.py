@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from posthouse.cli import demo_check
+from posthouse.cli.demo import check
 from posthouse.mailauth.dkim import Signer, sign
 from posthouse.smtpd.sink.journal import Entry
 
@@ -35,7 +35,7 @@ def signed() -> tuple[bytes, dict[str, str]]:
 
 
 def test_good_signatures_are_good(signed: tuple[bytes, dict[str, str]]) -> None:
-    assert demo_check.verified(*signed)
+    assert check.verified(*signed)
 
 
 @pytest.mark.parametrize(
@@ -52,11 +52,11 @@ def test_a_change_is_seen(signed: tuple[bytes, dict[str, str]], old: bytes, new:
     message, keys = signed
     changed = message.replace(old, new)
     assert changed != message
-    assert not demo_check.verified(changed, keys)
+    assert not check.verified(changed, keys)
 
 
 def test_unsigned_is_not_verified(signed: tuple[bytes, dict[str, str]]) -> None:
-    assert demo_check.count_verified([MAIL, signed[0]], signed[1]) == (1, 2)
+    assert check.count_verified([MAIL, signed[0]], signed[1]) == (1, 2)
 
 
 def _message(number: int, status: str, attempts: int = 1) -> dict[str, Any]:
@@ -75,20 +75,20 @@ def _entry(number: int, outcome: str = "250 2.0.0") -> Entry:
 
 def test_what_agrees() -> None:
     messages = [_message(1, "delivered"), _message(2, "bounced"), _message(3, "delivered", attempts=2)]
-    found = demo_check.tally(["msg_1", "msg_2", "msg_3"], messages, [_entry(1), _entry(3), _entry(2, "550 5.1.1")])
+    found = check.tally(["msg_1", "msg_2", "msg_3"], messages, [_entry(1), _entry(3), _entry(2, "550 5.1.1")])
     assert (found.lost, found.unexplained, found.duplicates, found.deferred) == ([], [], 0, 1)
     assert found.states == {"delivered": 2, "bounced": 1}
     assert found.story == "msg_3"
-    assert found.latency["broadcast"] == demo_check.Latency(3.5, 3.5, 3.5, 3.5)
+    assert found.latency["broadcast"] == check.Latency(3.5, 3.5, 3.5, 3.5)
 
 
 def test_what_is_missing_is_lost() -> None:
     """Not in the ledger; not final; delivered without the sink having it."""
     messages = [_message(2, "deferred"), _message(3, "delivered")]
-    found = demo_check.tally(["msg_1", "msg_2", "msg_3"], messages, [_entry(2)])
+    found = check.tally(["msg_1", "msg_2", "msg_3"], messages, [_entry(2)])
     assert found.lost == ["msg_1", "msg_2", "msg_3"]
 
 
 def test_twice_and_unexplained_are_counted() -> None:
-    found = demo_check.tally(["msg_1"], [_message(1, "delivered")], [_entry(1), _entry(1), _entry(9)])
+    found = check.tally(["msg_1"], [_message(1, "delivered")], [_entry(1), _entry(1), _entry(9)])
     assert (found.duplicates, found.unexplained) == (1, ["msg_9"])

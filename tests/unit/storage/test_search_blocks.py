@@ -25,13 +25,16 @@ class Index:
         self.fetched = 0
 
     async def newest(self, most: int, before: Hit | None) -> Newest:
-        async def fetch(wanted: Sequence[Block] | None, limit: int | None) -> list[Hit]:
+        async def fetch(wanted: Sequence[Block] | None) -> list[Hit] | None:
             numbers = None if wanted is None else {block.no for block in wanted}
             found = [
                 hit
                 for (hit, is_match), block in zip(self._hits, self._placed, strict=True)
                 if is_match and (numbers is None or block in numbers) and (before is None or hit < before)
-            ][::-1][:limit]
+            ][::-1]
+            if wanted is None and len(found) > blocks.FEW:
+                self.fetched += blocks.FEW + 1
+                return None
             self.fetched += len(found)
             return found
 
@@ -135,16 +138,16 @@ def test_what_postgresql_is_asked() -> None:
 
     assert asked("a -from:b@c.org") == (
         "('a') & !(('<b@c.org'))".join("()"),
-        "(strpos(words, $5) > 0 AND NOT (strpos(words, $6) > 0))",
+        "(strpos(words, $4) > 0 AND NOT (strpos(words, $5) > 0))",
         [" a ", " <b@c.org "],
     )
     assert asked('-"a b" -body:c')[0] is None
     assert asked('x OR -"a b"')[0] is None
     assert asked('"a bc" body:c')[:2] == (
         "(('a' & 'bc') & ('c'))",
-        "(strpos(words, $5) > 0 AND strpos(split_part(words, '|', 2), $6) > 0)",
+        "(strpos(words, $4) > 0 AND strpos(split_part(words, '|', 2), $5) > 0)",
     )
-    assert asked('"a bc"*') == ("('a' & 'bc':*)", "strpos(words, $5) > 0", [" a bc"])
+    assert asked('"a bc"*') == ("('a' & 'bc':*)", "strpos(words, $4) > 0", [" a bc"])
 
 
 def test_a_text_is_within_what_postgresql_takes() -> None:

@@ -129,5 +129,5 @@ class Filter:
                 continue
             settings = accounts.get(recipient.account)
             one = person(recipient.account, settings, facts, arrival.reverse_path, known)
-            verdicts.append(personal(shared, one, held, self._bound))
+            verdicts.append(personal(shared, one, held, self._bound, recipient.via.junk))
         return Judged(shared, tuple(verdicts))

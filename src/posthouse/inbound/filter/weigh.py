@@ -93,13 +93,16 @@ def common(
     )
 
 
-def personal(shared: Verdict, person: Person, held: bool, bound: float) -> Verdict:
-    """:param held: Junk whatever the score is: policy, a virus, a scanner."""
+def personal(shared: Verdict, person: Person, held: bool, bound: float, policy: str | None = None) -> Verdict:
+    """:param held: Junk whatever the score is: policy, a virus, a scanner.
+    :param policy: why policy sends it to this recipient's Junk, and not to all."""
     own = reasons(PERSONAL, person)
+    if policy is not None:
+        own.append(Reason("policy", 0.0, quoted(policy)))
     if not own:
         return shared
     score = round(shared.score + _sum(own), 2)
-    junk = held or bool(person.blocked) or score >= bound
+    junk = held or policy is not None or bool(person.blocked) or score >= bound
     return msgspec.structs.replace(shared, score=score, junk=junk, reasons=(*shared.reasons, *own))
 
 

@@ -27,7 +27,7 @@ from typing import Any, TypeVar
 from posthouse import errors
 from posthouse.storage.records.address import SqliteAddress
 from posthouse.storage.records.base import Capabilities, Tx, Work
-from posthouse.storage.records.sqlite_engine import Engine, Setup, drive, log_pages
+from posthouse.storage.records.sqlite_engine import Engine, LogIndex, Setup, drive
 
 T = TypeVar("T")
 
@@ -138,7 +138,8 @@ class _Keeper(_Worker):
 
     def __init__(self, setup: Setup, writer: _Writer, readers: list[_Reader], seconds: float) -> None:
         super().__init__("records-keeper", SimpleQueue(), lambda: Engine(setup, writer=True))
-        self._setup = setup
+        self._most = setup.checkpoint_pages
+        self.log = LogIndex(setup.path)
         self._writer = writer
         self._watched = [writer, *readers]
         self._seconds = seconds
@@ -151,7 +152,7 @@ class _Keeper(_Worker):
         while not self._ended():
             for worker in self._watched:
                 worker.interrupt_after(self._seconds)
-            if log_pages(self._setup.path) < self._setup.checkpoint_pages:
+            if self.log.pages() < self._most:
                 continue
             with contextlib.suppress(errors.StorageUnavailable):  # the next write will say so
                 engine.checkpoint()
@@ -358,6 +359,8 @@ class SqliteRecords:
         if self._writer is not None:
             self._queues.writes.put(None)
             _join(self._writer)
+        if self._keeper is not None:
+            self._keeper.log.close()
         if self._lock is not None:
             os.close(self._lock)
 

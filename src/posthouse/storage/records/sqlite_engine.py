@@ -8,6 +8,7 @@ many rows is read as one JSON text from then on (`sql.aggregated`).
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import sys
 from collections.abc import Sequence
@@ -234,14 +235,37 @@ class SqliteTx:
         return self._engine.run_spread(sql, rows, params)
 
 
-def log_pages(path: Path) -> int:
-    """Pages in the log of the database at `path`: `mxFrame` of the WAL index, the 32 bits
-    at offset 16 (sqlite.org/walformat.html §2.1). 0 when there is no log."""
-    try:
-        with Path(f"{path}-shm").open("rb", buffering=0) as index:
-            return int.from_bytes(index.read(20)[16:], sys.byteorder)
-    except OSError:
-        return 0
+class LogIndex:
+    """The WAL index of the database at `path`, read to learn how long the log is.
+
+    Once opened it stays open: closing any descriptor of a file ends every lock that this
+    process has on it, SQLite's too (fcntl(2)), and the next process to open the database
+    would take the index for abandoned and empty it under our feet.
+    """
+
+    __slots__ = ("_descriptor", "_path")
+
+    def __init__(self, path: Path) -> None:
+        self._path = f"{path}-shm"
+        self._descriptor: int | None = None
+
+    def pages(self) -> int:
+        """Pages in the log: `mxFrame`, the 32 bits at offset 16 (sqlite.org/walformat.html
+        §2.1). 0 when there is no log."""
+        try:
+            if self._descriptor is not None and not os.fstat(self._descriptor).st_nlink:
+                self.close()
+            if self._descriptor is None:
+                self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            return int.from_bytes(os.pread(self._descriptor, 4, 16), sys.byteorder)
+        except OSError:
+            return 0
+
+    def close(self) -> None:
+        """For when no connection of this process is open, or the file is gone."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
 
 
 def drive(work: Work[T], tx: SqliteTx) -> T:

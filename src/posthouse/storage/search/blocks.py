@@ -13,18 +13,18 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 BLOCK = 1024
-FEW = 2000
+FEW = 1000
 """Matches that are simply all fetched and sorted."""
-_SPARSE = 10 * FEW
+_SPARSE = 2 * FEW
 """With more matches expected in all, it is not tried whether there are few."""
 _BLOCKS_AT_ONCE = 64
 
 Hit = tuple[int, str]
 """`received_at` and the email's id: what is sorted by, descending."""
 
-Fetch = Callable[[Sequence["Block"] | None, int | None], Awaitable[list[Hit]]]
-"""The matches in these blocks (or in the whole account), below the position asked for;
-at most so many, any of them."""
+Fetch = Callable[[Sequence["Block"] | None], Awaitable[list[Hit] | None]]
+"""The matches below the position asked for, in any order: those in these blocks; or, given None,
+those of the whole account, or None when more than `FEW` have to be looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +52,21 @@ async def newest(blocks: Sequence[Block], fetch: Fetch, most: int, before: Hit |
     possible.sort(key=lambda block: (block.latest, block.no), reverse=True)
     emails = sum(block.emails for block in possible)
     if emails <= FEW:
-        return _all(await fetch(possible or None, None) if possible else [], most)
+        return _all(await _in(possible, fetch), most)
     first = _first(possible) + (before is not None)  # the block that the position is in may be used up
-    found = await fetch(possible[:first], None)
+    found = await _in(possible[:first], fetch)
     if _enough(found, possible, first, most):
         return Newest(_sorted(found)[:most], None)
     looked_at = sum(block.emails for block in possible[:first])
     if len(found) * emails <= _SPARSE * looked_at:
-        whole = await fetch(None, FEW + 1)
-        if len(whole) <= FEW:
+        whole = await fetch(None)
+        if whole is not None:
             return _all(whole, most)
     return Newest(await _walk(possible, first, found, fetch, most), None)
+
+
+async def _in(some: Sequence[Block], fetch: Fetch) -> list[Hit]:
+    return (await fetch(some) or []) if some else []
 
 
 def _first(possible: Sequence[Block]) -> int:
@@ -78,7 +82,7 @@ def _first(possible: Sequence[Block]) -> int:
 async def _walk(possible: Sequence[Block], at: int, found: list[Hit], fetch: Fetch, most: int) -> list[Hit]:
     size = 2
     while at < len(possible) and not _enough(found, possible, at, most):
-        found = _sorted(found)[:most] + await fetch(possible[at : at + size], None)
+        found = _sorted(found)[:most] + await _in(possible[at : at + size], fetch)
         at += size
         size = min(2 * size, _BLOCKS_AT_ONCE)
     return _sorted(found)[:most]

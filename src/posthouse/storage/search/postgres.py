@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from posthouse.storage.records.address import PostgresAddress
 from posthouse.storage.records.base import Tx
 from posthouse.storage.records.postgres import PostgresRecords
+from posthouse.storage.search import blocks as walk
 from posthouse.storage.search.base import Capabilities, Size
 from posthouse.storage.search.blocks import Block, Fetch, Hit
 from posthouse.storage.search.query import All, Node, Not, Some, Term
@@ -32,7 +33,6 @@ _INSERT = """
 _MATCHES = """
     SELECT received_at, email FROM search_doc
     WHERE array_to_tsvector(string_to_array(words, ' ')) @@ ($1::text)::tsquery AND (received_at, email) < ($2, $3)"""
-_EVERY = 1 << 62
 _REMOVE = """
     DELETE FROM search_doc d USING search_account a
     WHERE a.account = $1 AND d.account_no = a.no AND d.email = ANY($2)"""
@@ -104,18 +104,22 @@ class PostgresSearch(TableSearch):
     def _fetcher(self, tx: Tx, account_no: int, holds: int, root: Node, before: Hit) -> Fetch:
         asked = loose(root)
         exactly, sought = exact(root) if not _is_exact(root) else ("", [])
-        statement = f"{_MATCHES}{' AND ' + exactly if exactly else ''} LIMIT $4"
+        condition = f" AND {exactly}" if exactly else ""
         allowed = False
 
-        async def fetch(blocks: Sequence[Block] | None, most: int | None) -> list[Hit]:
+        async def fetch(blocks: Sequence[Block] | None) -> list[Hit] | None:
             nonlocal allowed
             if not allowed:  # GIN has no other plan; the pool's connections are set against it
                 await tx.run("SET LOCAL enable_bitmapscan = on")
                 allowed = True
             scopes = [f"@{account_no}"] if blocks is None else [f"@{account_no}/{block.no}" for block in blocks]
             query = f"({' | '.join(map(_quoted, scopes))})" + (f" & {asked}" if asked else "")
-            rows = await tx.rows(statement, query, *before, _EVERY if most is None else most, *sought)
-            return [(received_at, email) for received_at, email in rows]
+            if blocks is None:  # what the index lets through counts: looking into its words is what costs
+                rows = await tx.rows(f"{_MATCHES} LIMIT $4", query, *before, walk.FEW + 1)
+                if len(rows) > walk.FEW or not condition:
+                    return [(at, email) for at, email in rows] if len(rows) <= walk.FEW else None
+            rows = await tx.rows(_MATCHES + condition, query, *before, *sought)
+            return [(at, email) for at, email in rows]
 
         return fetch
 
@@ -167,7 +171,7 @@ def loose(node: Node) -> str | None:
 
 
 def exact(root: Node) -> tuple[str, list[str]]:
-    """A condition on `words` that is the node itself, and its parameters from $5 on."""
+    """A condition on `words` that is the node itself, and its parameters from $4 on."""
     sought: list[str] = []
 
     def condition(node: Node) -> str:
@@ -175,7 +179,7 @@ def exact(root: Node) -> tuple[str, list[str]]:
             case Term():
                 sought.append(_sought(node))
                 where = f"split_part(words, '{_BODY}', 2)" if node.field == "body" else "words"
-                return f"strpos({where}, ${4 + len(sought)}) > 0"
+                return f"strpos({where}, ${3 + len(sought)}) > 0"
             case All(parts):
                 return f"({' AND '.join(map(condition, parts))})"
             case Some(parts):

@@ -66,6 +66,7 @@ class Mail:
     flaws: tuple[str, ...] = ()
     listings: tuple[Listing, ...] = ()
     junk: str | None = None
+    own_junk: str | None = None
     override: str | None = None
     account: int = 7
 
@@ -106,7 +107,7 @@ class Mail:
             junk=self.junk,
             dmarc_override=self.override,
         )
-        recipient = Recipient(0, "ten_1", self.to, self.account, Via())
+        recipient = Recipient(0, "ten_1", self.to, self.account, Via(junk=self.own_junk))
         return Arrival("inb_1", NOW, "c", len(raw), self.reverse_path, evidence, b"", (recipient,), raw)
 
     def pair(self) -> tuple[Arrival, Parsed]:

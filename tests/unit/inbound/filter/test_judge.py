@@ -135,6 +135,14 @@ async def test_policy_puts_into_junk_whatever_the_score_says() -> None:
     assert "policy" in codes(verdict)
 
 
+async def test_policy_of_one_recipient_is_not_that_of_all() -> None:
+    mail = Mail(own_junk="Its domain would have refused it.")
+    (one,) = await Filter(text, Correspondents()).judge([mail.pair()], {})
+    assert not one.common.junk
+    assert one.recipients[0].junk
+    assert "policy" in codes(one.recipients[0])
+
+
 async def test_a_virus_is_junk_even_from_whom_the_account_allows() -> None:
     scanner = Says(Finding("clamd", virus="Eicar-Test-Signature"))
     verdict = await judged(

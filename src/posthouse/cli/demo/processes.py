@@ -1,11 +1,12 @@
-"""The demo's processes: a sink and a server as anybody starts them, on a temporary directory."""
+"""The demo's server, as anybody starts it: `init` and `serve`, on a temporary directory."""
 
 from __future__ import annotations
 
 import json
 import os
-import re
+import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,24 +19,37 @@ from typing import IO, Any, cast
 import httpx
 
 _COMMAND = (sys.executable, "-m", "posthouse")
-_LISTENS = re.compile(r"listens on 127\.0\.0\.1:(\d+), counts on (http://[^/\s]+/)")
 _START_SECONDS = 60.0
 _STOP_SECONDS = 40.0
+_PORTS = range(20_000, 32_000)
+"""Below what systems give to outgoing connections."""
+HOST = "demo.shop.example"
 DOMAIN = "shop.example"
 CONNECTIONS = 64
+GREYLIST_SECONDS = 2
 
-_SETTINGS = """\
-hostname = "demo.{domain}"
+_SETTINGS = f"""\
+hostname = "{HOST}"
+
+[dns]
+servers = ["{{dns}}"]
+
+[receive]
+mx = ["127.0.0.1:{{mx}}"]
+connections_per_address = {CONNECTIONS * 2}
+greylist_delay = {GREYLIST_SECONDS}
+least_free = 1000000
 
 [retry]
 first = 1
 factor = 1.5
 
+# All mail goes out to the server's own door: no MX record can name a port.
 [[routes]]
 domains = ["*"]
 kind = "static"
-hosts = ["127.0.0.1:{sink}"]
-connections = {connections}
+hosts = ["127.0.0.1:{{mx}}"]
+connections = {CONNECTIONS}
 """
 
 
@@ -68,52 +82,11 @@ def _last_words(errors: IO[bytes]) -> str:
 
 
 @dataclass(slots=True)
-class Sink:
-    """Refuses some mail for good and some for now, logs every answer, keeps each N-th message."""
-
-    directory: Path
-    keep_every: int
-    mix: str
-    port: int = 0
-    _counts_url: str = ""
-    _process: subprocess.Popen[str] | None = None
-
-    @property
-    def log(self) -> Path:
-        return self.directory / "sink.jsonl"
-
-    @property
-    def kept(self) -> Path:
-        return self.directory / "kept"
-
-    def start(self) -> None:
-        """:raises Failed:"""
-        words = f"--port 0 --stats-port 0 --no-tls --mix {self.mix} --keep-every {self.keep_every}".split()
-        with (self.directory / "sink.err").open("w+b") as errors:
-            self._process = _start(
-                ["sink", *words, "--log", str(self.log), "--keep", str(self.kept)], errors, subprocess.PIPE
-            )
-            said = self._process.stdout.readline() if self._process.stdout else ""
-            found = _LISTENS.search(said)
-            if found is None:
-                raise Failed(f"The sink did not start: {_last_words(errors)}")
-        self.port, self._counts_url = int(found[1]), found[2]
-
-    def accepted(self) -> int:
-        """Messages answered with 250."""
-        return int(httpx.get(self._counts_url, timeout=10, trust_env=False).json()["accepted"])
-
-    def stop(self) -> None:
-        """Its log is complete afterwards."""
-        if self._process is not None:
-            _end(self._process, signal.SIGTERM)
-
-
-@dataclass(slots=True)
 class Server:
     """`posthouse init` and `posthouse serve` on `directory`, on a port that the system chose."""
 
     directory: Path
+    tenant: str = "demo"
     url: str = ""
     key: str = ""
     operator_key: str = ""
@@ -128,16 +101,15 @@ class Server:
     def _shared(self) -> list[str]:
         return ["--config", str(self.directory / "posthouse.toml"), "--data-dir", str(self._data)]
 
-    def set_up(self, sink_port: int) -> None:
+    def set_up(self, dns: str) -> None:
         """Tenant, keys, domain.
 
+        :param dns: `ADDRESS:PORT` to ask.
         :raises Failed:
         """
-        (self.directory / "posthouse.toml").write_text(
-            _SETTINGS.format(domain=DOMAIN, sink=sink_port, connections=CONNECTIONS)
-        )
+        (self.directory / "posthouse.toml").write_text(_SETTINGS.format(dns=dns, mx=_free_port()))
         done = subprocess.run(  # noqa: S603 - our own command
-            [*_COMMAND, "init", "--tenant", "demo", "--domain", DOMAIN, "--json", *self._shared],
+            [*_COMMAND, "init", "--tenant", self.tenant, "--domain", DOMAIN, "--json", *self._shared],
             capture_output=True,
             text=True,
             env=_environment(),
@@ -174,6 +146,11 @@ class Server:
                 return httpx.get(f"{self.url}/readyz", timeout=5, trust_env=False).status_code == 200
         return False
 
+    def http(self, *, operator: bool = False) -> httpx.Client:
+        """Of its API, with the tenant's key or the operator's."""
+        headers = {"Authorization": f"Bearer {self.operator_key if operator else self.key}"}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=30, trust_env=False)
+
     def kill(self) -> None:
         """SIGKILL: nothing in it can clean up."""
         assert self._process is not None
@@ -182,6 +159,17 @@ class Server:
     def stop(self) -> None:
         if self._process is not None:
             _end(self._process, signal.SIGTERM)
+
+
+def _free_port() -> int:
+    """One that no outgoing connection takes by chance while the server is down.
+
+    :raises Failed: none of many was free."""
+    for port in random.sample(_PORTS, 50):
+        with socket.socket() as held, suppress(OSError):
+            held.bind(("127.0.0.1", port))
+            return port
+    raise Failed("no port for the mail server is free")
 
 
 def _end(process: subprocess.Popen[str], how: signal.Signals) -> None:
@@ -196,4 +184,4 @@ def _end(process: subprocess.Popen[str], how: signal.Signals) -> None:
         process.stdout.close()
 
 
-__all__ = ["CONNECTIONS", "DOMAIN", "Failed", "Server", "Sink"]
+__all__ = ["CONNECTIONS", "DOMAIN", "HOST", "Failed", "Server"]

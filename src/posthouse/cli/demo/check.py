@@ -1,7 +1,8 @@
-"""What came of the demo: the ledger beside the sink's log, and signatures checked by hand.
+"""What came of the demo: the ledger beside the mailboxes, and signatures checked by hand.
 
 It knows only the promises: what was answered 202 ends in one final state, what is called
-delivered is at the sink, and nothing is there twice but what was in flight at the kill.
+delivered is in the recipient's mailbox, and nothing is there twice: the mail in flight at the
+kill is sent again, with the same bytes, and taken for what it is.
 """
 
 from __future__ import annotations
@@ -9,14 +10,12 @@ from __future__ import annotations
 import re
 from base64 import b64decode
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
-import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
@@ -24,9 +23,8 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-from posthouse.smtpd.sink.journal import Entry
-
 _FINAL = ("delivered", "bounced", "suppressed", "canceled", "failed")
+_PASSES = (b"spf=pass", b"dkim=pass", b"dmarc=pass")
 _BLANKS = re.compile(rb"[ \t\r\n]+")
 _B_VALUE = re.compile(rb"([;:\s]b=)[^;]*")
 
@@ -41,57 +39,115 @@ class Latency:
     longest: float
 
 
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """An email in somebody's mailbox. `mailboxes`: their names; `trace`: the header fields that
+    were put before it on arrival."""
+
+    address: str
+    message_id: str
+    mailboxes: tuple[str, ...] = ("Inbox",)
+    trace: bytes = b""
+
+
 @dataclass(slots=True)
 class Tally:
-    """Counts of messages; `lost` and `unexplained` are ids and say what is wrong."""
+    """Counts of recipients; `lost` and `unexplained` name message and address, and say what is wrong."""
 
     states: Counter[str] = field(default_factory=Counter[str])
     deferred: int = 0
     """Final now, after at least one "not now"."""
-    at_sink: int = 0
+    stored: int = 0
+    """Copies in mailboxes."""
+    forwarded: int = 0
+    """Of them: those that a mailbox here sent on to another."""
+    authenticated: int = 0
+    """Of them: those whose SPF, DKIM and DMARC passed on arrival."""
+    junk: int = 0
     duplicates: int = 0
     lost: list[str] = field(default_factory=list[str])
     unexplained: list[str] = field(default_factory=list[str])
     latency: dict[str, Latency] = field(default_factory=dict[str, Latency])
     """By stream."""
-    story: str | None = None
-    """A message worth explaining: delivered at the second attempt."""
 
 
-def read_log(path: Path) -> list[Entry]:
-    """Every answer of the sink."""
-    return msgspec.json.Decoder(Entry).decode_lines(path.read_bytes())
+def tally(accepted: Iterable[str], messages: Sequence[Mapping[str, Any]], copies: Sequence[Copy]) -> Tally:
+    """Each recipient that the ledger calls delivered has the message in a mailbox, once, and
+    nobody has anything else.
 
-
-def tally(accepted: Iterable[str], messages: Sequence[Mapping[str, Any]], log: Sequence[Entry]) -> Tally:
-    """
     :param accepted: ids that a 202 named.
-    :param messages: the ledger, as `GET /v1/messages` tells it, of one recipient each.
+    :param messages: the ledger, as `GET /v1/messages` tells it.
     """
-    arrived = Counter(_id_of(entry.message_id) for entry in log if entry.outcome.startswith("250"))
     ledger = {message["id"]: message for message in messages}
-    found = Tally(at_sink=arrived.total(), duplicates=arrived.total() - len(arrived))
+    found = Tally(stored=len(copies))
+    there = Counter((_id_of(copy.message_id), copy.address) for copy in copies)
     times: dict[str, list[float]] = {}
-    for name in accepted:
-        message = ledger.get(name)
-        state = message["status"] if message else "missing"
-        found.states[state] += 1
-        if message is None or state not in _FINAL or (state == "delivered" and name not in arrived):
+    expected: set[tuple[str, str]] = set()
+    ours = set(accepted)
+    for name in ours:
+        if name not in ledger:
+            found.states["missing"] += 1
             found.lost.append(name)
             continue
-        recipient = message["recipients"][0]
-        found.deferred += recipient["attempts"] > 1
-        if state == "delivered":
-            times.setdefault(message["stream"], []).append(_between(message["created_at"], recipient["updated_at"]))
-            if recipient["attempts"] > 1 and found.story is None:
-                found.story = name
-    found.unexplained = [name for name in arrived if name not in ledger]
+        for recipient in ledger[name]["recipients"]:
+            _judge(found, ledger[name], recipient, there, times)
+            if recipient["status"] == "delivered":
+                expected.add((name, recipient["address"]))
+    sent_on = Counter(
+        recipient["address"]
+        for name, message in ledger.items()
+        for recipient in message["recipients"]
+        if name not in ours and recipient["status"] == "delivered"
+    )
+    _surplus(found, there, expected, sent_on)
+    found.authenticated = sum(all(word in copy.trace for word in _PASSES) for copy in copies)
+    found.junk = sum("Junk" in copy.mailboxes for copy in copies)
     found.latency = {stream: _latency(sorted(values)) for stream, values in times.items()}
     return found
 
 
+def worth_telling(accepted: Iterable[str], messages: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """A message whose story is worth a look: delivered at the second attempt, if there is one."""
+    ours = set(accepted)
+    delivered = [one for one in messages if one["status"] == "delivered" and one["id"] in ours]
+    again = (one for one in delivered if one["recipients"][0]["attempts"] > 1)
+    return next(again, delivered[0] if delivered else None)
+
+
+def _judge(
+    found: Tally,
+    message: Mapping[str, Any],
+    recipient: Mapping[str, Any],
+    there: Mapping[tuple[str, str], int],
+    times: dict[str, list[float]],
+) -> None:
+    name, address, state = message["id"], recipient["address"], recipient["status"]
+    found.states[state] += 1
+    found.deferred += recipient["attempts"] > 1
+    if state not in _FINAL or (state == "delivered" and not there.get((name, address))):
+        found.lost.append(f"{name} to {address}")
+    elif state == "delivered":
+        times.setdefault(message["stream"], []).append(_between(message["created_at"], recipient["updated_at"]))
+
+
+def _surplus(
+    found: Tally, there: Mapping[tuple[str, str], int], expected: Set[tuple[str, str]], sent_on: Counter[str]
+) -> None:
+    """What is in a mailbox beyond the first copy of what the ledger sent there: forwarded by
+    another mailbox, twice, or from nowhere."""
+    for (name, address), count in there.items():
+        if (name, address) in expected:
+            found.duplicates += count - 1
+        elif count <= sent_on[address]:
+            sent_on[address] -= count
+            found.forwarded += count
+        else:
+            found.unexplained.append(f"{name} to {address}")
+    found.lost.extend(f"forwarded to {address}" for address, count in sent_on.items() if count)
+
+
 def _id_of(message_id: str) -> str:
-    """`<0197…@domain>` → `msg_0197…`"""
+    """`0197…@domain` → `msg_0197…`"""
     return "msg_" + message_id.strip("<> ").partition("@")[0]
 
 
