@@ -1,9 +1,9 @@
 """A whole server that takes mail, in a process of its own, with the eight accounts of `receive_load`.
 
-    async with mail_house(tmp_path) as house:
-        assert await house.brought(letter) == "250"
-        ...
-        assert await house.judged() == []
+async with mail_house(tmp_path) as house:
+    assert await house.brought(letter) == "250"
+    ...
+    assert await house.judged() == []
 """
 
 from __future__ import annotations
@@ -106,14 +106,14 @@ async def mail_house(
     start: bool = True,
     dns: str = "127.0.0.1:1",
     top: str = "",
-    receive: str = "",
+    least_free: int = 1,
     more: str = "",
 ) -> AsyncGenerator[MailHouse, None]:
     """:param shim: on a machine that can be filled, set back and cut off.
-    :param dns: by default there is none; `receive`, `more`: as `receiving.gateway`."""
+    :param dns: by default there is none; `least_free`, `more`: as `receiving.gateway`."""
     machine = Machine(directory, directory / "server-1" / "data") if shim else None
     port = free_port()
-    settings = gateway(port, dns=dns, receive=receive, more=more)
+    settings = gateway(port, dns=dns, least_free=least_free, more=more)
     with await asyncio.to_thread(Town, directory, machine.environment if machine else None) as town:
         server = await asyncio.to_thread(furnished, town, settings, top=top)
         house = MailHouse(server, port, machine)
