@@ -19,7 +19,7 @@ ADVICE: dict[str, tuple[str] | tuple[str, str]] = {
     ),
     "alias_not_found": ("`posthouse alias list`.",),
     "already_running": ("Stop the other one, or give each a data directory; several processes need PostgreSQL.",),
-    "arrival_not_found": ("`posthouse message arrivals` lists them; the log is kept for `receive.log_days`.",),
+    "arrival_not_found": ("`posthouse inbound list` lists them; the log is kept for `receive.log_days`.",),
     "bad_address": ("Correct the address.",),
     "bad_command": ("A defect in Posthouse or an address that no SMTP command can carry; report it.",),
     "bad_proxy_header": ("Let the load balancer send PROXY version 2, or take it from the listener's `proxies`.",),
