@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
@@ -59,8 +58,8 @@ _ROOM = 2048
 _BATCH = 256
 _INDEX_ROOM = 8
 _POLL = 1.0
-_GATHER = 0.05
-"""Seconds for which accepted messages gather before they are stored."""
+_GATHER = 0.1
+"""Seconds for which messages gather while others are stored: groups cost less, and are soon enough."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +111,7 @@ async def receiving(settings: Settings, ground: Ground, stack: AsyncExitStack) -
         resolver=mail.directory.resolver,
         lookup=resolver,
         clock=ground.clock,
-        wake=_soon(lambda: store.wake(Lane.TRANSACTIONAL)),
+        wake=lambda: store.wake(Lane.TRANSACTIONAL),
         hostname=settings.hostname,
         authserv_id=settings.receive.authserv_id,
         lists=[DnsList(one.zone, one.kind, one.weight, one.refuse, one.answers) for one in settings.lists],
@@ -135,25 +134,6 @@ async def receiving(settings: Settings, ground: Ground, stack: AsyncExitStack) -
         kept=settings.receive.log_days * DAY,
     )
     return Receiving(mail, accept, gateway, store, index, housekeeping, _search_keeper(ground, mail, index))
-
-
-def _soon(wake: Callable[[], None]) -> Callable[[], None]:
-    """A moment later, once for all who ask until then: the stage takes what comes in groups, since
-    each claim and each transaction costs more than a message."""
-    asked = False
-
-    def ring() -> None:
-        nonlocal asked
-        asked = False
-        wake()
-
-    def ask() -> None:
-        nonlocal asked
-        if not asked:
-            asked = True
-            asyncio.get_running_loop().call_later(_GATHER, ring)
-
-    return ask
 
 
 def _search_keeper(ground: Ground, mail: Mail, index: Worker) -> Callable[[], Awaitable[None]]:
@@ -224,6 +204,7 @@ def _worker(
     run: Callable[[Sequence[Job]], Awaitable[None]],
     room: int,
     batch: int,
+    gather: float,
 ) -> Worker:
     return Worker(
         stage,
@@ -234,6 +215,7 @@ def _worker(
         lease=settings.worker.lease,
         poll=_POLL,
         clock=ground.clock,
+        gather=gather,
     )
 
 
@@ -249,7 +231,7 @@ def _store(
     async def run(jobs: Sequence[Job]) -> None:
         await stage(jobs)
 
-    worker = _worker(STORE, settings, ground, run, _ROOM, _BATCH)
+    worker = _worker(STORE, settings, ground, run, _ROOM, _BATCH, _GATHER)
     stage = Store(
         ground.records,
         ground.contents,
@@ -290,7 +272,7 @@ def _index(settings: Settings, ground: Ground, mail: Mail) -> Worker:
     async def run(jobs: Sequence[Job]) -> None:
         await stage(jobs)
 
-    worker = _worker(INDEX, settings, ground, run, _INDEX_ROOM, _INDEX_ROOM // 2)
+    worker = _worker(INDEX, settings, ground, run, _INDEX_ROOM, _INDEX_ROOM // 2, _GATHER)
     stage = Index(
         ground.records,
         ground.contents,
