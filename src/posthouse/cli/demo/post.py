@@ -21,7 +21,7 @@ from posthouse.cli.demo.processes import Server
 
 _URGENT = 20
 """Sign-in codes of the stream `critical`, while the orders are being sent."""
-_AHEAD = 2000
+_AHEAD = 1000
 """Messages that may be accepted and not yet stored before the next orders are handed in."""
 _PAUSE = 0.2
 _AGAIN = 0.1

@@ -73,7 +73,7 @@ class _Bars:
         self._progress = progress
         self._bars = [
             progress.add_task("accepted", total=run.wanted),
-            progress.add_task("in mailboxes", total=run.copies),
+            progress.add_task("in mailboxes", total=run.copies + mails.FORWARDS),
         ]
         self._last: tuple[int, ...] = ()
         self._moved = time.monotonic()
