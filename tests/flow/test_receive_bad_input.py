@@ -99,19 +99,29 @@ def wide() -> Iterator[bytes]:
 
 
 def zip_bomb() -> Iterator[bytes]:
-    """Nine archives in one, 300 MB of zeros in each."""
+    """A hundred archives in one, 50 MB of zeros in each."""
     inner = io.BytesIO()
-    with zipfile.ZipFile(inner, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("zeros.txt", "w") as file:
-        for _ in range(300):
+    with (
+        zipfile.ZipFile(inner, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+        archive.open("zeros.txt", "w") as file,
+    ):
+        for _ in range(50):
             file.write(bytes(MEGABYTE))
     outer = io.BytesIO()
     with zipfile.ZipFile(outer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for n in range(9):
+        for n in range(100):
             archive.writestr(f"{n}.zip", inner.getvalue())
     yield HEAD + b'Content-Type: application/zip; name="a.zip"\r\nContent-Transfer-Encoding: binary\r\n\r\n'
     hexed = outer.getvalue().hex().encode()
     for start in range(0, len(hexed), 76):
         yield hexed[start : start + 76] + b"\r\n"
+
+
+def attachment() -> Iterator[bytes]:
+    """As large as it may be, and in order."""
+    yield HEAD + b"Content-Type: application/pdf; name=a.pdf\r\nContent-Transfer-Encoding: base64\r\n\r\n"
+    for _ in range(34):
+        yield (b"QUJD" * 19 + b"\r\n") * (MEGABYTE // 78)
 
 
 def markup() -> Iterator[bytes]:
@@ -125,7 +135,7 @@ def markup() -> Iterator[bytes]:
 async def test_messages_that_nobody_should_send(tmp_path: Path) -> None:
     """Each is stored or refused in a sentence; memory stays within a few times the largest."""
     kinds: tuple[Callable[[], Iterator[bytes]], ...] = (
-        one_line, many_headers, one_header, deep, deep_messages, wide, zip_bomb, markup,
+        one_line, many_headers, one_header, deep, deep_messages, wide, zip_bomb, attachment, markup,
     )  # fmt: skip
     async with mail_house(tmp_path) as house:
         assert set(await house.all_brought(letters(20))) == {"250"}
