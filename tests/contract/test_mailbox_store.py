@@ -19,6 +19,7 @@ from posthouse.inbound.notify import announce
 from posthouse.inbound.store import Store
 from posthouse.mail.parsed import Parsed
 from posthouse.storage.bus.local import LocalBus
+from posthouse.storage.contents import Contents
 from posthouse.storage.queue.base import Job
 from posthouse.storage.records.base import Tx
 from posthouse.storage.search.fts5 import Fts5Search
@@ -182,8 +183,9 @@ async def test_a_fault_leaves_everything_as_it_was(ann: House) -> None:
 
 
 async def test_lost_octets_are_set_aside_for_people(ann: House) -> None:
-    stage = Stage(ann)
     names = await ann.accept(letter(1), letter(2))
+    ann.contents = Contents(ann.records, ann.blobs, small=SMALL, clock=ann.clock)  # remembers nothing
+    stage = Stage(ann)
     keep = await ann.query(
         "SELECT key, data FROM content WHERE key = (SELECT content FROM inbound WHERE id = $1)", names[0]
     )
@@ -434,3 +436,24 @@ async def test_the_index_is_made_again_from_what_is_stored(ann: House, indexer: 
     assert await reindex(ann.records, indexing, indexer.search, account=2, wake=lambda: None) == 1
     await indexer.drain()
     assert len(await indexer.find("pelican", 2)) == 1
+
+
+async def test_what_is_ready_while_others_are_written_shares_a_transaction(ann: House) -> None:
+    stage = Stage(ann)
+    steps: list[int] = []
+    step = stage.store._step  # type: ignore[attr-defined]
+    held = asyncio.Event()
+
+    async def counted(ready: Sequence[Any]) -> None:
+        steps.append(len(ready))
+        await held.wait()
+        await step(ready)
+
+    stage.store._step = counted  # type: ignore[attr-defined, method-assign]
+    await ann.accept(*(letter(n, subject=f"S{n}") for n in range(6)))
+    tasks = [asyncio.create_task(stage.store(await stage.claim(1))) for _ in range(6)]
+    await asyncio.sleep(0.2)
+    held.set()
+    await asyncio.gather(*tasks)
+    assert steps == [1, 5]
+    assert len(await ann.lines(1)) == 6

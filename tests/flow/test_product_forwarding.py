@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import socket
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime
 from email.message import EmailMessage
@@ -113,22 +113,23 @@ async def _settle_in(parts: Parts, tenant: str) -> None:
 
 
 @asynccontextmanager
-async def place(directory: Path, zones: DnsServer, sink: Sink) -> AsyncIterator[Place]:
+async def place(directory: Path, zones: DnsServer, sink: Sink) -> AsyncGenerator[Place]:
     port = _free_port()
-    settings = Settings(
-        data_dir=str(directory / "data"),
-        hostname="mx.acme.test",
-        http={"port": 0},
-        render={"processes": 1},
-        retry=QUICK,
-        worker={"drain_timeout": 5.0},
-        dns={"servers": [f"127.0.0.1:{zones.nameserver[1]}"]},
-        receive={"mx": [f"127.0.0.1:{port}"], "least_free": 1, "junk_score": 50},
-        routes=[
+    given: dict[str, Any] = {
+        "data_dir": str(directory / "data"),
+        "hostname": "mx.acme.test",
+        "http": {"port": 0},
+        "render": {"processes": 1},
+        "retry": QUICK,
+        "worker": {"drain_timeout": 5.0},
+        "dns": {"servers": [f"127.0.0.1:{zones.nameserver[1]}"]},
+        "receive": {"mx": [f"127.0.0.1:{port}"], "least_free": 1, "junk_score": 50},
+        "routes": [
             {"domains": ["acme.test"], "kind": "static", "hosts": [f"127.0.0.1:{port}"], "tls": "none"},
             {"domains": ["*"], "kind": "static", "hosts": [f"127.0.0.1:{sink.port}"]},
         ],
-    )
+    }
+    settings = Settings(**given)
     settings.data_dir.mkdir()
     key = await bootstrap(settings, tenant="first")
     async with opened(settings) as parts:

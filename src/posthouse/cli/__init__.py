@@ -21,10 +21,14 @@ from posthouse.cli import failures, message
 
 __all__ = ["main", "program"]
 
+_NAMES = {"mail_domain": "mail-domain", "importing": "import", "exporting": "export"}
+"""Of the commands in modules that cannot be called so."""
 _FIRST = ("init", "serve", "demo", "sink", "send", "message", "explain")
 _PANELS: dict[str, str] = {
     **dict.fromkeys(("init", "serve", "demo", "sink", "config"), "Run"),
     **dict.fromkeys(("send", "message", "explain", "queue"), "Send and follow"),
+    **dict.fromkeys(("mail_domain", "account", "alias", "mailbox", "thread", "inbound"), "Receive and read"),
+    **dict.fromkeys(("importing", "exporting", "check", "reindex"), "Receive and read"),
 }
 
 
@@ -45,7 +49,7 @@ def program() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
 
-    @root.callback(help="Send mail, durably and explained. Start with: posthouse init")
+    @root.callback(help="Send, receive and read mail, durably and explained. Start with: posthouse init")
     def options(  # pyright: ignore[reportUnusedFunction] - typer holds it
         version: bool = typer.Option(False, "--version", is_eager=True, callback=_version, help="Show the version."),
     ) -> None: ...
@@ -63,9 +67,9 @@ def _mount(root: typer.Typer, name: str) -> None:
         return
     module = import_module(f"posthouse.cli.{name}")
     if isinstance(group := getattr(module, "app", None), typer.Typer):
-        root.add_typer(group, name=name, rich_help_panel=panel)
+        root.add_typer(group, name=_NAMES.get(name, name), rich_help_panel=panel)
     elif command := getattr(module, "command", None):
-        root.command(name, rich_help_panel=panel)(command)
+        root.command(_NAMES.get(name, name), rich_help_panel=panel)(command)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

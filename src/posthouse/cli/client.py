@@ -104,6 +104,11 @@ class Client:
         params = {name.rstrip("_"): str(value) for name, value in query.items() if value is not None}
         return _answer(await self._call("GET", path, params=params))
 
+    async def octets(self, path: str) -> bytes:
+        """A body as it is, whatever its type."""
+        response = await self._call("GET", path)
+        return response.content if response.is_success else _answer(response)
+
     async def post(self, path: str, body: object = None, *, idempotency_key: str | None = None) -> Any:
         headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
         return _answer(await self._call("POST", path, json={} if body is None else body, headers=headers))
@@ -123,6 +128,18 @@ class Client:
             items += page["data"]
             cursor = page.get("next")
             if cursor is None or not page["data"]:
+                break
+        return items[:limit]
+
+    async def all_pages(self, path: str, limit: int, **query: object) -> list[dict[str, Any]]:
+        """As `pages`, of a list whose pages may be empty before the last."""
+        items: list[dict[str, Any]] = []
+        cursor: str | None = None
+        while len(items) < limit:
+            page = await self.get(path, limit=min(limit - len(items), 200), cursor=cursor, **query)
+            items += page["data"]
+            cursor = page.get("next")
+            if cursor is None:
                 break
         return items[:limit]
 

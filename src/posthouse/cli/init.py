@@ -16,7 +16,7 @@ from posthouse.config import Settings
 from posthouse.errors import Misconfigured
 
 _FIRST_KEY = "first"
-_SCOPES = ["send", "read", "templates", "domains", "suppressions", "streams"]
+_SCOPES = ["send", "read", "templates", "domains", "suppressions", "streams", "mail"]
 _STARTER = """\
 # Settings of this Posthouse. `posthouse config` shows every one with its meaning.
 # Variables (POSTHOUSE_HTTP__PORT) and flags go before what stands here.

@@ -7,10 +7,18 @@ from urllib.parse import quote
 
 import typer
 
+from posthouse.cli import emails
 from posthouse.cli.output import Column, Output, one_line
 from posthouse.cli.session import Session, wired
 
-app = typer.Typer(help="Messages: list, show, explain, events, content, cancel, reschedule.", no_args_is_help=True)
+app = typer.Typer(
+    help="Messages that are sent (msg_…: list, show, explain, events, content, cancel, reschedule) and emails in "
+    "mailboxes (show, search, move, flag).",
+    no_args_is_help=True,
+)
+app.command("search")(wired(emails.search))
+app.command("move")(wired(emails.move))
+app.command("flag")(wired(emails.flag))
 _LIST = (
     Column("MESSAGE", "id"),
     Column("STATUS", "status"),
@@ -33,6 +41,7 @@ _EVENTS = (
     Column("RECIPIENT", "recipient"),
     Column("DATA", "data"),
 )
+_STORIES = {"inb_": "/v1/inbound", "rfs_": "/v1/refusals"}
 _MICROSECONDS = len("2026-11-22T12:00:00.000000Z")
 Id = Annotated[str, typer.Argument(metavar="MESSAGE", help="msg_…")]
 
@@ -74,8 +83,21 @@ def _subject(message: dict[str, Any]) -> object:
 
 @app.command("show")
 @wired
-async def show(session: Session, id: Id) -> None:  # noqa: A002 - the API's name
-    """Show one message and the state of each recipient."""
+async def show(
+    session: Session,
+    what: Annotated[str, typer.Argument(metavar="WHAT", help="msg_…, or an account.")],
+    number: Annotated[int | None, typer.Argument(metavar="NUMBER", min=1, help="Of an email of the account.")] = None,
+    *,
+    raw: Annotated[bool, typer.Option("--raw", help="The email as it came, octet for octet.")] = False,
+    trace: Annotated[bool, typer.Option("--trace", help="As --raw, behind the header fields that we add.")] = False,
+    headers: Annotated[bool, typer.Option("--headers", help="With all header fields.")] = False,
+    part: Annotated[str | None, typer.Option(metavar="ID", help="A part of the email, decoded.")] = None,
+) -> None:
+    """Show a message that is sent and the state of each recipient, or an email of an account."""
+    if number is not None:
+        await emails.show(session, what, number, raw=raw, trace=trace, headers=headers, part=part)
+        return
+    id = what  # noqa: A001 - the API's name
     async with session.client() as client:
         view(session.out, await client.get(_path(id)))
 
@@ -101,10 +123,14 @@ def _recipient(row: dict[str, Any]) -> dict[str, Any]:
 
 @app.command("explain")
 @wired
-async def explain(session: Session, id: Id) -> None:  # noqa: A002 - the API's name
+async def explain(
+    session: Session,
+    id: Annotated[str, typer.Argument(metavar="ID", help="msg_…, inb_… (it came in) or rfs_… (it was refused).")],  # noqa: A002 - the API's name
+) -> None:
     """Tell the story of a message in sentences: what was decided, when, and why."""
+    base = _STORIES.get(id[:4], "/v1/messages")
     async with session.client() as client:
-        told = await client.get(_path(id, "explain"))
+        told = await client.get(f"{base}/{quote(id, safe='')}/explain")
     if session.out.as_json:
         session.out.data(told)
         return

@@ -39,8 +39,8 @@ _STRICT = re.compile(
     rb"\d?\d:\d\d(?::\d\d)?(?: +[A-Z]{1,5}| +[+-]\d{4})? +\d{4}\b"
 )
 _ASCTIME = re.compile(
-    rb"\b(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) +(\d?\d) +"
-    rb"(\d?\d):(\d\d)(?::(\d\d))?(?: +([A-Z]{1,5}|[+-]\d{4}))? +(\d{4})\b"
+    rb"\b(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) +(\d?\d) +(\d?\d):(\d\d)(?::(\d\d))?"
+    rb"(?: +([A-Z]{1,5}|[+-]\d{4}))? +(\d{4})\b"
 )
 _MONTHS = (b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec")
 _LENGTH = re.compile(rb"^content-length:[ \t]*(\d{1,15})[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
@@ -74,7 +74,7 @@ def pieces(data: bytes | mmap, start: int = 0, form: Form = "auto") -> Iterator[
     """
     size = len(data)
     at = _skip_empty(data, start)
-    while at < size:
+    while at < size or start > size:
         if data[at : at + 5] != _FROM:
             raise Invalid(
                 f"No message begins at octet {at}: this is no mbox file, or it has changed", code="mbox_broken"

@@ -78,7 +78,7 @@ async def test_what_only_a_dead_process_had_written_is_durable_before_it_is_answ
     machine = machine_of(tmp_path)
     small, first, second = letters(1)
     letter = {"records": small, "first directory": first, "second directory": second}[where]
-    directory = machine.root / "blobs" / key_of(first.raw)[:2]
+    directory = machine.root / "blobs" / "mail" / key_of(first.raw)[:2]
     with Town(tmp_path, machine.environment) as town:
         server = await asyncio.to_thread(furnished, town, gateway(port), top='roles = ["api", "mx"]\n')
         machine.begin()

@@ -1,0 +1,64 @@
+"""`posthouse alias`: addresses that lead to others."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from urllib.parse import quote
+
+import typer
+
+from posthouse.cli.output import Column, one_line
+from posthouse.cli.session import Session, wired
+
+app = typer.Typer(help="Addresses that lead to others: add, list, remove.", no_args_is_help=True)
+_COLUMNS = (
+    Column("ADDRESS", "address"),
+    Column("KIND", "kind"),
+    Column("LEADS TO", "targets"),
+    Column("SINCE", "created_at"),
+)
+Address = Annotated[
+    str, typer.Argument(metavar="ADDRESS", help="sales@example.com; @example.com for all that nobody has.")
+]
+
+
+@app.command("add")
+@wired
+async def add(
+    session: Session,
+    address: Address,
+    targets: Annotated[list[str], typer.Argument(metavar="TARGET…", help="Addresses, here or elsewhere.")],
+) -> None:
+    """Let an address lead to others. One that is there gets these targets instead."""
+    async with session.client() as client:
+        made = await client.post("/v1/aliases", {"address": address, "targets": targets})
+    if session.out.as_json:
+        session.out.data(made)
+    else:
+        session.out.say(f"{one_line(made['address'])} ({made['kind']}) leads to {', '.join(made['targets'])}.")
+
+
+@app.command("list")
+@wired
+async def list_(
+    session: Session, limit: Annotated[int, typer.Option(min=1, max=1_000_000, help="At most.")] = 100
+) -> None:
+    """List aliases, groups and catch-alls."""
+    async with session.client() as client:
+        found = await client.pages("/v1/aliases", limit)
+    if session.out.as_json:
+        session.out.data(found)
+        return
+    session.out.table(_COLUMNS, found, empty="There are no aliases.")
+
+
+@app.command("remove")
+@wired
+async def remove(session: Session, address: Address) -> None:
+    """Take mail for this address no more."""
+    async with session.client() as client:
+        await client.delete(f"/v1/aliases/{quote(address, safe='@')}")
+    if session.out.as_json:
+        session.out.data({"address": address, "removed": True})
+    else:
+        session.out.say(f"{address} is removed.")
