@@ -11,8 +11,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ import pytest
 pytestmark = pytest.mark.timeout(300)
 
 ROOT = Path(__file__).resolve().parents[3]
+COMMANDS = Path(__file__).with_name("commands.py")
 LIMIT = 60.0
 _BY_HAND = re.compile(
     r"^(make (setup|demo)|posthouse (init|sink|serve|explain msg_…)|export (KEY=ph_…|POSTHOUSE_RECEIVE__MX)|openssl s_client)"
@@ -35,7 +37,7 @@ posthouse() {
         case $word in inb_…|rfs_…) word=$(cat "${word%…}") ;; esac
         words+=("$word")
     done
-    "$PYTHON" -m posthouse "${words[@]}" || failed posthouse "${words[@]}"
+    "$PYTHON" -SE "$COMMANDS" "$SOCKET" "${words[@]}" || failed posthouse "${words[@]}"
 }
 curl() { "$PYTHON" "$CURL" "$@" || failed curl "$@"; }
 swaks() {
@@ -70,6 +72,7 @@ _SWAKS = '''
 """As much of swaks as the pages use, with a refusal as a failure. Prints the last reply."""
 import smtplib, sys
 from email.message import EmailMessage
+from email.policy import SMTP
 from email.utils import formatdate, make_msgid
 given = dict(zip(sys.argv[1::2], sys.argv[2::2], strict=True))
 host, _, port = given.pop("--server").partition(":")
@@ -84,7 +87,7 @@ with smtplib.SMTP(host, int(port), "client.friend.test", timeout=30) as client:
     client.mail(sender)
     code, said = client.rcpt(to)
     if code == 250:
-        code, said = client.data(mail.as_bytes())
+        code, said = client.data(mail.as_bytes(policy=SMTP))
     print(code, said.decode())
 sys.exit(0 if code == 250 else 1)
 '''
@@ -121,38 +124,63 @@ class Place:
 
 
 def _examples(page: str) -> str:
-    blocks = re.findall(r"(?:^    .*\n|^\n(?=    ))+", (ROOT / page).read_text(), re.MULTILINE)
+    text = re.sub(r"^```.*?^```$", "", (ROOT / page).read_text(), flags=re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r"(?:^    .*\n|^\n(?=    ))+", text, re.MULTILINE)
     lines = [line[4:] for block in blocks for line in block.split("\n")]
     return "\n".join(line for line in lines if not _BY_HAND.match(line)) + "\n"
 
 
+@pytest.fixture(scope="module")
+def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where commands.py listens."""
+    path = tmp_path_factory.mktemp("commands") / "sock"
+    process = subprocess.Popen([sys.executable, COMMANDS, "serve", path], env=_environ())
+    try:
+        _until(path.exists, process)
+        yield path
+    finally:
+        process.terminate()
+        process.wait(LIMIT)
+
+
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
-    curl = tmp_path / "curl.py"
-    curl.write_text(_CURL)
-    swaks = tmp_path / "swaks.py"
-    swaks.write_text(_SWAKS)
-    mx = f"127.0.0.1:{_free_port()}"
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("POSTHOUSE_")}
-    environ |= {
+def place(tmp_path: Path, commands: Path) -> Iterator[Place]:
+    for name, text in (("curl.py", _CURL), ("swaks.py", _SWAKS)):
+        (tmp_path / name).write_text(text)
+    api, mx, sink = (f"127.0.0.1:{_free_port()}" for _ in range(3))
+    environ = _environ() | {
         "POSTHOUSE_DATA_DIR": str(tmp_path / "data"),
-        "PYTHONPATH": str(ROOT / "src"),
         "PYTHON": sys.executable,
-        "CURL": str(curl),
-        "SWAKS": str(swaks),
+        "CURL": str(tmp_path / "curl.py"),
+        "SWAKS": str(tmp_path / "swaks.py"),
+        "COMMANDS": str(COMMANDS),
+        "SOCKET": str(commands),
         "POSTHOUSE_RECEIVE__MX": mx,
+        "POSTHOUSE_RENDER__PROCESSES": "1",
         "POSTHOUSE_DNS__SERVERS": "127.0.0.1:9",  # nobody: the pages' names are not looked up
         "POSTHOUSE_DNS__TIMEOUT": "200ms",
     }
-    _run(tmp_path, environ, "init", "--domain", "example.com")
-    sink, where = _start(tmp_path, environ, r"listens on (\S+)", "sink", "--port", "0")
-    serve, url = _start(tmp_path, environ, r"serves at (\S+)", "serve", "--port", "0", "--sink", where)
+    place = Place(tmp_path, environ, f"http://{api}", mx)
+    first = [sys.executable, COMMANDS, commands, "init", "--domain", "example.com"]
+    subprocess.run(first, cwd=tmp_path, env=environ, stdout=subprocess.DEVNULL, timeout=LIMIT, check=True)
+    running = [
+        _start(place, "sink", "--port", sink.partition(":")[2]),
+        _start(place, "serve", "--port", api.partition(":")[2], "--sink", sink),
+    ]
     try:
-        yield Place(tmp_path, environ, url, mx)
+        for process, name, says in zip(running, ("sink", "serve"), ("listens on ", "serves at "), strict=True):
+            _until(partial(_says, tmp_path / f"{name}.log", says), process)
+        yield place
     finally:
-        for process in (serve, sink):
+        for process in running:
             process.send_signal(signal.SIGTERM)
+        for process in running:
             process.wait(LIMIT)
+
+
+def _environ() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("POSTHOUSE_")}
+    return kept | {"PYTHONPATH": str(ROOT / "src")}
 
 
 def _free_port() -> int:
@@ -161,30 +189,21 @@ def _free_port() -> int:
         return probe.getsockname()[1]
 
 
-def _run(directory: Path, environ: dict[str, str], *arguments: str) -> None:
-    subprocess.run(
-        [sys.executable, "-m", "posthouse", *arguments],
-        cwd=directory,
-        env=environ,
-        stdout=subprocess.DEVNULL,
-        timeout=LIMIT,
-        check=True,
-    )
+def _start(place: Place, *arguments: str) -> subprocess.Popen[bytes]:
+    with (place.directory / f"{arguments[0]}.log").open("wb") as out:
+        command = [sys.executable, "-m", "posthouse", *arguments]
+        return subprocess.Popen(command, cwd=place.directory, env=place.environ, stdout=out, stderr=out)
 
 
-def _start(directory: Path, environ: dict[str, str], says: str, *arguments: str) -> tuple[subprocess.Popen[bytes], str]:
-    log = directory / f"{arguments[0]}.log"
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "posthouse", *arguments], cwd=directory, env=environ, stdout=out, stderr=out
-        )
+def _says(log: Path, words: str) -> bool:
+    return words in log.read_text()
+
+
+def _until(there: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
     end = time.monotonic() + LIMIT
-    while time.monotonic() < end and process.poll() is None:
-        if found := re.search(says, log.read_text()):
-            return process, found[1]
+    while not there():
+        assert process.poll() is None and time.monotonic() < end, process.args
         time.sleep(0.05)
-    process.kill()
-    raise AssertionError(log.read_text())
 
 
 def test_the_quickstart(place: Place) -> None:
