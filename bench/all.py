@@ -22,7 +22,7 @@ from types import ModuleType
 from rich.console import Console
 from rich.table import Table
 
-from bench import lanes, material, memory, parse, postfix, search, send, submit, threads
+from bench import deliver, inbox, lanes, material, memory, parse, postfix, search, send, submit, threads
 from bench.postgres import cluster
 from bench.report import Report, said, show, shown, verdict
 
@@ -35,6 +35,8 @@ BENCHMARKS: dict[str, ModuleType] = {
     "search": search,
     "parse": parse,
     "threads": threads,
+    "deliver": deliver,
+    "inbox": inbox,
 }
 _QUICK: dict[str, list[str]] = {
     "send": ["--messages", "10000"],
@@ -45,8 +47,10 @@ _QUICK: dict[str, list[str]] = {
     "search": ["--messages", "30000"],
     "parse": ["--rounds", "3"],
     "threads": ["--accounts", "4"],
+    "deliver": ["--messages", "5000"],
+    "inbox": ["--largest", "100000", "--rounds", "200"],
 }
-_WITH_POSTGRESQL = ("send", "submit", "search")
+_WITH_POSTGRESQL = ("send", "submit", "search", "deliver", "inbox")
 _FIRST = ("ratio", "times_faster")
 """Parts of the names of ratios: they say the same on every machine, so they come first."""
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"

@@ -27,14 +27,37 @@ def letter(octets: int = OCTETS) -> bytes:
     return head + _LINE * ((octets - len(head)) // len(_LINE)) + b".\r\n"
 
 
+def conversations(accounts: int) -> Callable[[int], bytes]:
+    """Messages by their number, each with a subject of its own; a third answer an earlier one to
+    the same account."""
+    head, _, rest = letter().partition(b"Subject: A letter\r\n")
+    date, _, body = rest.partition(b"Message-ID: <%08d@client.example>\r\n")
+
+    def make(number: int) -> bytes:
+        if number % 3 == 2 and number >= accounts and accounts % 3:
+            answers = b"%08d" % (number - accounts)
+            subject = b"Subject: Re: A letter about %s\r\nIn-Reply-To: <%s@client.example>\r\n" % (answers, answers)
+        else:
+            subject = b"Subject: A letter about %08d\r\n" % number
+        return b"%s%s%sMessage-ID: <%08d@client.example>\r\n%s" % (head, subject, date, number, body)
+
+    return make
+
+
+def alike(_accounts: int) -> Callable[[int], bytes]:
+    """The same message again and again, but for its id."""
+    head, _, tail = letter().partition(b"%08d")
+    return lambda number: b"%s%08d%s" % (head, number, tail)
+
+
 class _Session(asyncio.Protocol):
     """Greeting, EHLO, then messages while `numbers` last; `done` is set at its end."""
 
-    def __init__(self, numbers: Iterator[int], body: bytes, accounts: int) -> None:
+    def __init__(self, numbers: Iterator[int], make: Callable[[int], bytes], accounts: int, greeting: bytes) -> None:
+        self._greeting = greeting
         self._numbers = numbers
         self._accounts = accounts
-        head, _, self._tail = body.partition(b"%08d")
-        self._head = head
+        self._make = make
         self._number = 0
         self._got = b""
         self._due = 1  # replies
@@ -69,7 +92,7 @@ class _Session(asyncio.Protocol):
             self.done.set_exception(RuntimeError(f"the server said {data!r}"))
 
     def _hello(self) -> None:
-        self._say(b"EHLO client.example\r\n", 1, self._mail)
+        self._say(self._greeting + b" client.example\r\n", 1, self._mail)
 
     def _mail(self) -> None:
         number = next(self._numbers, None)
@@ -85,7 +108,7 @@ class _Session(asyncio.Protocol):
         self._transport.close()
 
     def _body(self) -> None:
-        self._say(b"%s%08d%s" % (self._head, self._number, self._tail), 1, self._mail)
+        self._say(self._make(self._number), 1, self._mail)
 
     def _say(self, data: bytes, due: int, then: Callable[[], None]) -> None:
         self._due = due
@@ -93,34 +116,36 @@ class _Session(asyncio.Protocol):
         self._transport.write(data)
 
 
-async def _send(port: int, count: int, connections: int, accounts: int) -> float:
+async def _send(port: int, count: int, connections: int, accounts: int, lmtp: bool) -> float:
     loop = asyncio.get_running_loop()
-    numbers, body = iter(range(count)), letter()
+    numbers, greeting = iter(range(count)), b"LHLO" if lmtp else b"EHLO"
+    make = (conversations if lmtp else alike)(accounts)
     started = time.perf_counter()
     sessions = [
-        (await loop.create_connection(lambda: _Session(numbers, body, accounts), "127.0.0.1", port))[1]
+        (await loop.create_connection(lambda: _Session(numbers, make, accounts, greeting), "127.0.0.1", port))[1]
         for _ in range(min(count, connections))
     ]
     await asyncio.gather(*(session.done for session in sessions))
     return time.perf_counter() - started
 
 
-def _run(pipe: Connection, port: int, count: int, connections: int, accounts: int) -> None:
+def _run(pipe: Connection, port: int, count: int, connections: int, accounts: int, lmtp: bool) -> None:
     try:
-        pipe.send(uvloop.run(_send(port, count, connections, accounts)))
+        pipe.send(uvloop.run(_send(port, count, connections, accounts, lmtp)))
     except Exception as error:
         pipe.send(f"{type(error).__name__}: {error}")
 
 
-def send(port: int, count: int, connections: int, accounts: int = 1) -> float:
+def send(port: int, count: int, connections: int, accounts: int = 1, *, lmtp: bool = False) -> float:
     """Seconds from the first connection to the last 250. Recipients are `user0@mx.example` and
     on, in turn.
 
+    :param lmtp: speak LMTP, and send `conversations`.
     :raises RuntimeError: a message was not accepted.
     """
     ours, theirs = multiprocessing.Pipe(duplex=False)
     process = multiprocessing.get_context("spawn").Process(
-        target=_run, args=(theirs, port, count, connections, accounts)
+        target=_run, args=(theirs, port, count, connections, accounts, lmtp)
     )
     process.start()
     theirs.close()

@@ -49,12 +49,15 @@ class Worker:
         lease: float,
         poll: float,
         clock: Clock,
+        gather: float = 0.0,
     ) -> None:
         """
         :param room: the most jobs held at once, by lane.
         :param batch: the most jobs of one claim.
         :param lease: seconds; renewed at a third of it.
         :param poll: seconds between looks at an empty queue that nobody has woken us for.
+        :param gather: seconds to let jobs come together after a claim that was not full, for a
+            stage whose batches cost more than its jobs.
         """
         self._stage = stage
         self._queue = queue
@@ -65,6 +68,7 @@ class Worker:
         self._lease = lease
         self._poll = poll
         self._clock = clock
+        self._gather = gather
         self._held: dict[Lane, dict[str, Job]] = {lane: {} for lane in room}
         self._wake = {lane: asyncio.Event() for lane in room}
         self._stopping = False
@@ -127,6 +131,8 @@ class Worker:
             if jobs and not self._stopping:
                 claimed.inc(len(jobs))
                 self._start(lane, jobs)
+                if self._gather and len(jobs) < self._batch:
+                    await self._pause(self._gather)
             else:
                 await self._sleep(lane)
         held.set(len(self._held[lane]))
@@ -214,12 +220,16 @@ class Worker:
             async with asyncio.timeout(self._poll):
                 await self._wake[lane].wait()
 
+    async def _pause(self, seconds: float) -> None:
+        """So long, or until we stop."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopped.wait()
+
     async def _renew(self) -> None:
         """Leases in their last two thirds are renewed, all in one statement."""
         while not self._stopping:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._lease / 6):
-                    await self._stopped.wait()
+            await self._pause(self._lease / 6)
             horizon = self._clock() + int(self._lease * SECOND * 2 / 3)
             async with self.leases:
                 await self._renew_before(horizon)

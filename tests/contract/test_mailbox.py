@@ -299,10 +299,11 @@ async def test_quotas_hold_for_what_people_put_there(ann: House) -> None:
 async def test_an_import_goes_on_where_it_stopped(ann: House) -> None:
     first = [await ann.prepare(letter(n)) for n in (1, 2)]
     second = [await ann.prepare(letter(n)) for n in (3, 4)]
-    assert len(await ann.mailboxes.append(1, first, mark=("mbox:a", 2))) == 2
-    assert await ann.mailboxes.append(1, first, mark=("mbox:a", 2)) == []
-    assert len(await ann.mailboxes.append(1, second, mark=("mbox:a", 4))) == 2
-    assert await ann.mailboxes.append(1, first, mark=("mbox:a", 2)) == []
+    begin, end = [("mbox:a", 1), ("mbox:a", 2)], [("mbox:a", 3), ("mbox:a", 4)]
+    assert None not in await ann.mailboxes.append(1, first, marks=begin)
+    assert await ann.mailboxes.append(1, first, marks=begin) == [None, None]
+    assert None not in await ann.mailboxes.append(1, second, marks=end)
+    assert await ann.mailboxes.append(1, first, marks=begin) == [None, None]
     assert len(await ann.lines(1)) == 4
 
 

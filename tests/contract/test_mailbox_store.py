@@ -11,7 +11,7 @@ import pytest
 
 from posthouse import errors
 from posthouse.directory.model import Account, AccountSettings
-from posthouse.inbound.decision import Decision, Order
+from posthouse.inbound.decision import Decision, Failed, Folders, Order, Parcel
 from posthouse.inbound.filter.weigh import Judged
 from posthouse.inbound.index import Index, Indexing, reindex
 from posthouse.inbound.model import Arrival, Recipient, Verdict
@@ -19,6 +19,7 @@ from posthouse.inbound.notify import announce
 from posthouse.inbound.store import Store
 from posthouse.mail.parsed import Parsed
 from posthouse.storage.bus.local import LocalBus
+from posthouse.storage.contents import Contents
 from posthouse.storage.queue.base import Job
 from posthouse.storage.records.base import Tx
 from posthouse.storage.search.fts5 import Fts5Search
@@ -182,8 +183,9 @@ async def test_a_fault_leaves_everything_as_it_was(ann: House) -> None:
 
 
 async def test_lost_octets_are_set_aside_for_people(ann: House) -> None:
-    stage = Stage(ann)
     names = await ann.accept(letter(1), letter(2))
+    ann.contents = Contents(ann.records, ann.blobs, small=SMALL, clock=ann.clock)  # remembers nothing
+    stage = Stage(ann)
     keep = await ann.query(
         "SELECT key, data FROM content WHERE key = (SELECT content FROM inbound WHERE id = $1)", names[0]
     )
@@ -236,11 +238,36 @@ async def test_a_batch_that_fails_lets_those_behind_it_through(ann: House) -> No
     assert await ann.lines(1) == [1]
 
 
+class Sends:
+    """The sending flow's door: notes what goes through it."""
+
+    def __init__(self) -> None:
+        self.orders: list[Order] = []
+        self.sent: list[str] = []
+        self.told: list[Failed] = []
+
+    async def prepare(self, orders: Sequence[Order]) -> list[Parcel]:
+        self.orders.extend(orders)
+        return [Parcel(f"{order.kind} to {' '.join(order.to)}") for order in orders]
+
+    async def send(self, tx: Tx, parcels: Sequence[Parcel]) -> list[str]:
+        await tx.row("SELECT 1")
+        self.sent.extend(parcel.said for parcel in parcels)
+        return [parcel.said for parcel in parcels]
+
+    async def tell(self, tx: Tx, failed: Sequence[Failed]) -> list[str]:
+        await tx.row("SELECT 1")
+        self.told.extend(failed)
+        return ["told" for _ in failed]
+
+    def wake(self) -> None: ...
+
+
 async def test_people_decide_where_it_goes_and_who_gets_a_copy(ann: House) -> None:
-    sent: list[Order] = []
+    sender = Sends()
 
     def decide(
-        _arrival: Arrival, parsed: Parsed, _recipient: Recipient, _account: Account, _verdict: Verdict
+        _arrival: Arrival, parsed: Parsed, _recipient: Recipient, _account: Account, _verdict: Verdict, _: Folders
     ) -> Decision:
         match parsed.subject:
             case "drop":
@@ -250,19 +277,16 @@ async def test_people_decide_where_it_goes_and_who_gets_a_copy(ann: House) -> No
             case _:
                 return Decision(("archive",), ("$flagged", "$seen"), ("eve@example.net",), answer=True)
 
-    async def send(tx: Tx, orders: Sequence[Order]) -> None:
-        await tx.row("SELECT 1")
-        sent.extend(orders)
-
-    stage = Stage(ann, decide=decide, send=send)
+    stage = Stage(ann, decide=decide, sender=sender)
     await ann.accept(letter(1, subject="drop"), letter(2, subject="on"), letter(3, subject="both"))
     await stage.drain()
     assert [state for state, _ in await stage.outcomes()] == ["discarded", "forwarded", "stored"]
-    assert [(order.kind, order.to) for order in sent] == [
-        ("forward", "eve@example.net"),
-        ("forward", "eve@example.net"),
-        ("answer", "bob@example.org"),
+    assert [(order.kind, order.to) for order in sender.orders] == [
+        ("forward", ("eve@example.net",)),
+        ("forward", ("eve@example.net",)),
+        ("answer", ("bob@example.org",)),
     ]
+    assert sender.sent == ["forward to eve@example.net", "forward to eve@example.net", "answer to bob@example.org"]
     boxes = await ann.boxes()
     assert (boxes["archive"].total, boxes["archive"].unread, boxes["inbox"].total) == (1, 0, 0)
     assert await ann.query("SELECT count(*) FROM content WHERE refs = 0") == [(2,)]
@@ -270,17 +294,13 @@ async def test_people_decide_where_it_goes_and_who_gets_a_copy(ann: House) -> No
 
 @pytest.mark.parametrize(("send", "state"), [(True, "forwarded"), (False, "failed")])
 async def test_a_recipient_elsewhere_is_forwarded_or_fails(ann: House, send: bool, state: str) -> None:
-    orders: list[Order] = []
-
-    async def hand_on(_tx: Tx, some: Sequence[Order]) -> None:
-        orders.extend(some)
-
-    stage = Stage(ann, send=hand_on if send else None)
+    sender = Sends()
+    stage = Stage(ann, sender=sender if send else None)
     await ann.accept(letter(1), to=(0,))
     await ann.execute('UPDATE inbound_rcpt SET via = \'{"forward": "eve@example.net"}\'')
     await stage.drain()
     assert [found for found, _ in await stage.outcomes()] == [state]
-    assert [order.to for order in orders] == (["eve@example.net"] if send else [])
+    assert [order.to for order in sender.orders] == ([("eve@example.net",)] if send else [])
 
 
 async def test_a_large_batch_takes_a_constant_number_of_statements(ann: House) -> None:
@@ -416,3 +436,24 @@ async def test_the_index_is_made_again_from_what_is_stored(ann: House, indexer: 
     assert await reindex(ann.records, indexing, indexer.search, account=2, wake=lambda: None) == 1
     await indexer.drain()
     assert len(await indexer.find("pelican", 2)) == 1
+
+
+async def test_what_is_ready_while_others_are_written_shares_a_transaction(ann: House) -> None:
+    stage = Stage(ann)
+    steps: list[int] = []
+    step = stage.store._step  # type: ignore[attr-defined]
+    held = asyncio.Event()
+
+    async def counted(ready: Sequence[Any]) -> None:
+        steps.append(len(ready))
+        await held.wait()
+        await step(ready)
+
+    stage.store._step = counted  # type: ignore[attr-defined, method-assign]
+    await ann.accept(*(letter(n, subject=f"S{n}") for n in range(6)))
+    tasks = [asyncio.create_task(stage.store(await stage.claim(1))) for _ in range(6)]
+    await asyncio.sleep(0.2)
+    held.set()
+    await asyncio.gather(*tasks)
+    assert steps == [1, 5]
+    assert len(await ann.lines(1)) == 6

@@ -224,5 +224,14 @@ async def _reply(reader: asyncio.StreamReader, wanted: bytes) -> None:
         raise AssertionError(f"{line!r} instead of {wanted!r}")
 
 
+async def brought(port: int, letter: Letter) -> None:
+    """Once, on a connection of its own. :raises: as `Peer.bring`."""
+    peer = Peer(lambda: port, random.Random(letter.number))
+    try:
+        await peer.bring(letter)
+    finally:
+        peer.close()
+
+
 def claims(letters: Sequence[Letter]) -> list[Claim]:
     return [Claim(one.number, one.accounts, one.digest) for one in letters]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,9 +36,9 @@ async def names() -> AsyncGenerator[str, None]:
         yield "{}:{}".format(*server.nameserver)
 
 
-def furnished(town: Town, settings: str) -> Server:
+def furnished(town: Town, settings: str, *, top: str = "") -> Server:
     """A server that is set up for `receive_load`, and does not run."""
-    server = town.server(settings, start=False)
+    server = town.server(settings, top=top, start=False)
     make_accounts(server.settings, ACCOUNTS, aliases={"crew": CREW})
     return server
 
@@ -52,7 +52,7 @@ async def ordeal(directory: Path, *, kills: int, seed: int, records: str = "", l
             server = await asyncio.to_thread(furnished, town, gateway(port, dns=dns, more=extra))
             await asyncio.to_thread(server.start)
             load = Load(lambda: port, seed)
-            await _killed(server, load, kills, random.Random(seed), longest)
+            await killed(server, load, kills, random.Random(seed), longest)
             await asyncio.to_thread(all_stored, server)
             stopped = await asyncio.to_thread(server.stop)
             assert stopped == 0, server.errors.read_text()[-2000:]
@@ -73,13 +73,23 @@ async def judged(server: Server, load: Load) -> list[str]:
         return wrong + await house.findings()
 
 
-async def _killed(server: Server, load: Load, kills: int, chance: random.Random, longest: float) -> None:
+async def killed(
+    server: Server,
+    load: Load,
+    kills: int,
+    chance: random.Random,
+    longest: float,
+    dead: Callable[[], None] | None = None,
+) -> None:
+    """:param dead: called after each kill, before the next life."""
     running = asyncio.create_task(load.run())
     for _ in range(kills):
         await asyncio.sleep(chance.uniform(0.0, longest))
         if running.done():
             break
         await asyncio.to_thread(server.kill)
+        if dead is not None:
+            await asyncio.to_thread(dead)
         server.launch()
         if chance.random() < 0.8:  # else it is killed while it starts
             await asyncio.to_thread(wait_until, server.ready, "it is up again")

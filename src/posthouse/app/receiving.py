@@ -58,6 +58,8 @@ _ROOM = 2048
 _BATCH = 256
 _INDEX_ROOM = 8
 _POLL = 1.0
+_GATHER = 0.1
+"""Seconds for which messages gather while others are stored: groups cost less, and are soon enough."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +204,7 @@ def _worker(
     run: Callable[[Sequence[Job]], Awaitable[None]],
     room: int,
     batch: int,
+    gather: float,
 ) -> Worker:
     return Worker(
         stage,
@@ -212,6 +215,7 @@ def _worker(
         lease=settings.worker.lease,
         poll=_POLL,
         clock=ground.clock,
+        gather=gather,
     )
 
 
@@ -227,7 +231,7 @@ def _store(
     async def run(jobs: Sequence[Job]) -> None:
         await stage(jobs)
 
-    worker = _worker(STORE, settings, ground, run, _ROOM, _BATCH)
+    worker = _worker(STORE, settings, ground, run, _ROOM, _BATCH, _GATHER)
     stage = Store(
         ground.records,
         ground.contents,
@@ -268,7 +272,7 @@ def _index(settings: Settings, ground: Ground, mail: Mail) -> Worker:
     async def run(jobs: Sequence[Job]) -> None:
         await stage(jobs)
 
-    worker = _worker(INDEX, settings, ground, run, _INDEX_ROOM, _INDEX_ROOM // 2)
+    worker = _worker(INDEX, settings, ground, run, _INDEX_ROOM, _INDEX_ROOM // 2, _GATHER)
     stage = Index(
         ground.records,
         ground.contents,

@@ -6,6 +6,7 @@ is sent on exactly as often as it is stored: once.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 
 from posthouse.clock import Clock
@@ -54,21 +55,16 @@ class Dispatch:
 
         :raises Unavailable:
         """
-        together: dict[tuple[str, str], list[str]] = {}
+        forwards: dict[tuple[str, str], tuple[Order, dict[str, None]]] = {}
         for order in orders:
             if order.kind == "forward":
-                together.setdefault(_sender(order), []).extend(order.to)
-        made: dict[tuple[str, str], Parcel] = {}
-        parcels: list[Parcel] = []
-        for order in orders:
-            if order.kind == "answer":
-                parcels.append(await self._answering.parcel(order))
-                continue
-            key = _sender(order)
-            if key not in made:
-                made[key] = await self._forwarding.parcel(order, tuple(dict.fromkeys(together[key])))
-            parcels.append(made[key])
-        return parcels
+                forwards.setdefault(_sender(order), (order, {}))[1].update(dict.fromkeys(order.to))
+        # Side by side: a seal is two signatures, in threads.
+        sealed = await asyncio.gather(*[self._forwarding.parcel(order, tuple(to)) for order, to in forwards.values()])
+        made = dict(zip(forwards, sealed, strict=True))
+        return [
+            made[_sender(order)] if order.kind == "forward" else await self._answering.parcel(order) for order in orders
+        ]
 
     async def send(self, tx: Tx, parcels: Sequence[Parcel]) -> list[str]:
         """:raises StorageUnavailable: a content like it is being removed."""

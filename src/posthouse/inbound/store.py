@@ -7,8 +7,9 @@
    one job for the index.
 4. After the commit the accounts' changes are announced.
 
-While a part is in the database the next batch is parsed. Parts are written in the order in which
-they were claimed, so the emails of an account come in the order in which they were accepted.
+While a part is in the database the next batch is parsed, and what is ready by then shares the next
+transaction. Parts are written in the order in which they were claimed, so the emails of an account
+come in the order in which they were accepted.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from posthouse.inbound.filter.weigh import Judged
 from posthouse.inbound.intake import Around, Intake, Waiting, in_parts
 from posthouse.inbound.model import Arrival, Outcome, State
 from posthouse.inbound.plan import Plan, Ready, Task, concluded, with_reason
+from posthouse.inbound.together import Together, Turn
 from posthouse.mail.parse import parse
 from posthouse.mail.parsed import Parsed
 from posthouse.mailbox.books import Books, open_books
@@ -50,6 +52,8 @@ LATENCY = Histogram(
     buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 15, 60, 300, 3600),
 )
 
+MESSAGES_AT_ONCE = 512
+"""In one transaction."""
 OCTETS_AT_ONCE = 32 * 1024 * 1024
 _LARGE = 256 * 1024
 """Octets from which a message is parsed in a thread."""
@@ -115,27 +119,26 @@ class Store:
         self._tell = tell
         self._wake_index = wake_index
         self._intake = Intake(records, contents)
-        self._last: asyncio.Future[None] | None = None
+        self._last: Turn | None = None
+        self._together = Together(self._write, most=MESSAGES_AT_ONCE)
 
     async def __call__(self, jobs: Sequence[Job]) -> None:
         """:raises Unavailable: storage or a scanner is away; what is not stored yet comes again."""
-        before, mine = self._last, asyncio.get_running_loop().create_future()
-        self._last = mine
+        turn = self._last = Turn(self._last)
         try:
             waiting, around = await self._intake.look(jobs)
             known = {one.job.id for one in waiting}
             await self._forget([job for job in jobs if job.id not in known])
-            for part in in_parts(waiting, OCTETS_AT_ONCE):
+            parts = list(in_parts(waiting, OCTETS_AT_ONCE))
+            for n, part in enumerate(parts, 1):
                 ready = await self._prepare(part, around)
-                if before is not None:
-                    await before
-                    before = None
-                await self._write(ready)
+                await turn.comes()
+                written = self._together.hand_over(ready)
+                if n == len(parts):
+                    turn.pass_on()
+                await written
         finally:
-            if before is not None and not before.done():
-                before.add_done_callback(lambda _: mine.cancelled() or mine.set_result(None))
-            else:
-                mine.set_result(None)
+            turn.pass_on()
 
     # -- before the transaction --------------------------------------------------------------
 
@@ -197,12 +200,10 @@ class Store:
     # -- the transaction -----------------------------------------------------------------------
 
     async def _write(self, ready: Sequence[Ready]) -> None:
-        """All of the part, or when a lease was lost, each message by itself.
+        """All of them, or when a lease was lost, each message by itself.
 
         :raises Unavailable: nothing of it is stored.
         """
-        if not ready:
-            return
         async with self._leases:
             try:
                 await self._step(ready)

@@ -12,6 +12,7 @@ twin is collected is never left without bytes, as long as `put` and `keep` are l
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from mmap import mmap
 
@@ -36,7 +37,14 @@ class Content(msgspec.Struct, frozen=True, gc=False):
 class Contents:
     """:param small: octets up to which a message lies in the records; 0: all in the blob store."""
 
-    def __init__(self, records: Records, blobs: Blobs, *, small: int, clock: Clock) -> None:
+    def __init__(
+        self, records: Records, blobs: Blobs, *, small: int, clock: Clock, recent: int = 32 * 1024 * 1024
+    ) -> None:
+        """:param recent: octets of small messages that came last and are kept in memory, since
+        what was put is mostly read at once, to be stored and then to be indexed."""
+        self._most_recent = recent
+        self._held = 0
+        self._recent: OrderedDict[Key, bytes] = OrderedDict()
         self._records = records
         self._blobs = blobs
         self._small = small
@@ -47,8 +55,19 @@ class Contents:
         size = len(message)
         if size <= self._small:
             data = bytes(message)
-            return Content(key_of(data), size, data)
+            content = Content(key_of(data), size, data)
+            self._remember(content.key, data)
+            return content
         return Content(await self._blobs.put(message), size, None)
+
+    def _remember(self, key: Key, data: bytes) -> None:
+        if key in self._recent or len(data) > self._most_recent:
+            return
+        self._recent[key] = data
+        self._held += len(data)
+        while self._held > self._most_recent:
+            _, oldest = self._recent.popitem(last=False)
+            self._held -= len(oldest)
 
     async def keep(self, tx: Tx, contents: Sequence[tuple[Content, int]], *, anew: bool = False) -> frozenset[Key]:
         """Count so many more references to each, and write what is small. The answer names
@@ -91,8 +110,9 @@ class Contents:
 
     async def get_many(self, keys: Sequence[Key]) -> dict[Key, bytes]:
         """Those that are there; the small ones in one statement."""
-        rows = await self._records.read(lambda tx: tx.each(_GET_MANY, [(key,) for key in dict.fromkeys(keys)]))
-        found: dict[Key, bytes] = {}
+        found: dict[Key, bytes] = {key: data for key in keys if (data := self._recent.get(key)) is not None}
+        asked = [(key,) for key in dict.fromkeys(keys) if key not in found]
+        rows = await self._records.read(lambda tx: tx.each(_GET_MANY, asked)) if asked else []
         for key, data in rows:
             if data is not None:
                 found[key] = data

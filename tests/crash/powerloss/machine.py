@@ -65,7 +65,7 @@ class Machine:
     ) -> None:
         """At once, for every process on it.
 
-        :param clock: seconds added to the wall clock.
+        :param clock: seconds added to the wall clock, and when positive, to the steady one.
         :param full: no octet more fits.
         :param sync_delay: seconds that an fsync takes.
         :param sync_fails: an fsync fails, and makes nothing durable.
@@ -75,6 +75,13 @@ class Machine:
         self._settings |= {name: int(value * scale[name]) for name, value in given.items() if value is not None}
         with self._control.open("r+b") as page:
             page.write(struct.pack("=qiii", *self._settings.values()))
+
+    def killed(self) -> None:
+        """The processes are dead, and the machine goes on: what they wrote is there, durable or not."""
+        assert self._disk is not None
+        self._disk.follow(self._log)
+        self._disk.look()
+        self._log.write_bytes(b"")
 
     def cut(self, target: Path, chance: random.Random | None = None) -> None:
         """What the disk holds after the power went; the processes are dead already."""

@@ -69,6 +69,13 @@ class File:
         del self.later[:count]
         self.covered += count
 
+    def become(self, data: bytes) -> None:
+        held = bytearray(self.durable)
+        for change in self.later:
+            change.apply(held)
+        if held != data:
+            self.later += [Change(len(data), None), Change(0, data)]
+
     def left(self, chance: random.Random | None) -> bytes:
         held = bytearray(self.durable)
         for change in _some(self.later, chance) if chance else []:
@@ -155,6 +162,28 @@ class Disk:
         for kind, number, at, data in _entries(log.read_bytes()):
             self._take(kind, number, at, data)
 
+    def look(self) -> None:
+        """Learn what a killed process had done and could not tell: it is there, and not durable."""
+        for known in self._known.values():
+            known.begun.clear()
+        self._look(self._top, self._root, {id(one) for one in _all(self._top)})
+
+    def _look(self, directory: Directory, path: Path, named: set[int]) -> None:
+        there = {entry.name: entry for entry in path.iterdir()}
+        for name, entry in there.items():
+            number, is_directory = entry.stat().st_ino, entry.is_dir()
+            found = self._known.get(number)
+            if found is None or id(found) not in named:
+                found = self._known[number] = Directory() if is_directory else File()
+            if directory.now.get(name) is not found:
+                directory.add(Step(name, found))
+            if isinstance(found, Directory):
+                self._look(found, entry, named)
+            elif not name.endswith("-shm"):
+                found.become(entry.read_bytes())
+        for name in directory.now.keys() - there.keys():
+            directory.add(Step(name, None))
+
     def _take(self, kind: str, number: int, at: int, data: bytes) -> None:
         if kind in "cm":
             self._known[number] = made = File() if kind == "c" else Directory()
@@ -204,6 +233,15 @@ class Disk:
         for found in list(directory.durable.values()):
             if isinstance(found, Directory):
                 self._survive(found, chance)
+
+
+def _all(directory: Directory) -> Iterator[File | Directory]:
+    yield directory
+    for found in directory.now.values():
+        if isinstance(found, Directory):
+            yield from _all(found)
+        else:
+            yield found
 
 
 def _write(directory: Directory, path: Path, chance: random.Random | None) -> None:

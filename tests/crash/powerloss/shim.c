@@ -28,7 +28,7 @@
 #define REAL(name) ({ static __typeof__(&name) found; if (!found) found = real(#name); found; })
 
 struct control {
-    int64_t clock_ns;      /* added to the wall clock */
+    int64_t clock_ns;      /* by which the time is another */
     int32_t full;          /* no octet more fits below the root: ENOSPC */
     int32_t sync_delay_us;
     int32_t sync_fails;    /* fsync: EIO */
@@ -51,10 +51,8 @@ static struct control none;
 static struct control *control = &none;
 
 static void *real(const char *name) { return dlsym(RTLD_NEXT, name); }
-
 static void die(const char *why) {
-    dprintf(2, "shim: %s\n", why);
-    _exit(97);
+    _exit(dprintf(2, "shim: %s\n", why) < 0 ? 98 : 97);
 }
 
 __attribute__((constructor)) static void begin(void) {
@@ -69,7 +67,6 @@ __attribute__((constructor)) static void begin(void) {
     fd = REAL(open)(log, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
     log_fd = fcntl(fd, F_DUPFD_CLOEXEC, 1000); /* where nobody looks for it */
     if (log_fd < 0) die("no log");
-    close(fd);
     root_length = strlen(root);
 }
 
@@ -116,22 +113,16 @@ static int opened(const char *path, int flags, mode_t mode) {
     return fd;
 }
 
-#define OPEN(name) \
-    int name(const char *path, int flags, ...) { \
-        va_list rest; \
-        va_start(rest, flags); \
-        mode_t mode = (flags & (O_CREAT | __O_TMPFILE)) ? va_arg(rest, mode_t) : 0; \
-        va_end(rest); \
-        return opened(path, flags, mode); \
-    }
-OPEN(open)
-OPEN(open64)
-
-int openat64(int dir, const char *path, int flags, ...) {
-    va_list rest;
-    va_start(rest, flags);
-    mode_t mode = (flags & (O_CREAT | __O_TMPFILE)) ? va_arg(rest, mode_t) : 0;
+#define WITH_MODE(mode) \
+    va_list rest; \
+    va_start(rest, flags); \
+    mode_t mode = (flags & (O_CREAT | __O_TMPFILE)) ? va_arg(rest, mode_t) : 0; \
     va_end(rest);
+
+int open(const char *path, int flags, ...) { WITH_MODE(mode) return opened(path, flags, mode); }
+int open64(const char *path, int flags, ...) { WITH_MODE(mode) return opened(path, flags, mode); }
+int openat64(int dir, const char *path, int flags, ...) {
+    WITH_MODE(mode)
     if (dir == AT_FDCWD || path[0] == '/') return opened(path, flags, mode);
     if ((flags & O_CREAT) && is_watched(dir)) die("openat in a directory");
     return REAL(openat64)(dir, path, flags, mode);
@@ -249,7 +240,8 @@ UNKNOWN(ssize_t, copy_file_range, (int in, off64_t *from, int out, off64_t *to, 
 
 int clock_gettime(clockid_t which, struct timespec *now) {
     int done = REAL(clock_gettime)(which, now);
-    if (done == 0 && which == CLOCK_REALTIME && control->clock_ns) {
+    /* Time that only ever passes is not set back. */
+    if (done == 0 && (which == CLOCK_REALTIME || (which == CLOCK_MONOTONIC && control->clock_ns > 0))) {
         int64_t all = now->tv_sec * 1000000000LL + now->tv_nsec + control->clock_ns;
         now->tv_sec = all / 1000000000LL;
         now->tv_nsec = all % 1000000000LL;

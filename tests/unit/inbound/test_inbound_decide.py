@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from posthouse.inbound.model import Via
+from posthouse.inbound.model import Verdict, Via
 from tests.unit.inbound.arrivals import ANN, GOOD, JUNK, account, decided, led, letter, rule
 
 FILE = {"do": "file", "mailbox": "Archive/Bills"}
@@ -15,7 +15,7 @@ SPAM = {"test": "spam"}
 
 
 @pytest.mark.parametrize("verdict", [GOOD, JUNK])
-def test_without_wishes_the_verdict_decides(verdict: object) -> None:
+def test_without_wishes_the_verdict_decides(verdict: Verdict) -> None:
     decision = decided(account(), verdict=verdict)
     assert decision.mailboxes == (("junk",) if verdict is JUNK else ("inbox",))
     assert decision.keywords == (("$junk",) if verdict is JUNK else ())
@@ -154,7 +154,7 @@ def test_an_answer_is_due() -> None:
         (letter(), GOOD, "SRS0=a=b=c.test=d@e.test", "program"),
     ],
 )
-def test_what_is_not_answered(raw: bytes, verdict: object, sender: str, why: str) -> None:
+def test_what_is_not_answered(raw: bytes, verdict: Verdict, sender: str, why: str) -> None:
     decision = decided(account(vacation=VACATION), raw, verdict, sender=sender)
     assert not decision.answer
     assert why in decision.reasons[-1]

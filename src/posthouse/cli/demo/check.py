@@ -69,8 +69,6 @@ class Tally:
     unexplained: list[str] = field(default_factory=list[str])
     latency: dict[str, Latency] = field(default_factory=dict[str, Latency])
     """By stream."""
-    story: str | None = None
-    """A message worth explaining: delivered at the second attempt."""
 
 
 def tally(accepted: Iterable[str], messages: Sequence[Mapping[str, Any]], copies: Sequence[Copy]) -> Tally:
@@ -108,6 +106,14 @@ def tally(accepted: Iterable[str], messages: Sequence[Mapping[str, Any]], copies
     return found
 
 
+def worth_telling(accepted: Iterable[str], messages: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """A message whose story is worth a look: delivered at the second attempt, if there is one."""
+    ours = set(accepted)
+    delivered = [one for one in messages if one["status"] == "delivered" and one["id"] in ours]
+    again = (one for one in delivered if one["recipients"][0]["attempts"] > 1)
+    return next(again, delivered[0] if delivered else None)
+
+
 def _judge(
     found: Tally,
     message: Mapping[str, Any],
@@ -122,8 +128,6 @@ def _judge(
         found.lost.append(f"{name} to {address}")
     elif state == "delivered":
         times.setdefault(message["stream"], []).append(_between(message["created_at"], recipient["updated_at"]))
-        if recipient["attempts"] > 1 and found.story is None:
-            found.story = name
 
 
 def _surplus(

@@ -17,6 +17,12 @@ NOBODY_EVERY = 50
 """Each 50th order goes to an address that nobody has."""
 CAREFUL_EVERY = 20
 BATCH = 500
+ACCOUNTANT = 2
+"""The place in the list of whom the first person's invoices are sent on to."""
+FORWARDS = 1
+ORDERS = "Orders"
+"""The first person's mailbox for them."""
+INVOICE = "Invoice 2026-117 for the boat"
 
 SUBJECT = "Your order {{ order }} is on its way, {{ name }}"
 HTML = """\
@@ -89,6 +95,22 @@ def urgent(number: int, to: Sequence[Person]) -> dict[str, Any]:
     }
 
 
+def rules(to: Sequence[Person]) -> list[dict[str, Any]]:
+    """Of the first person: orders have a mailbox of their own, invoices go to the accountant too."""
+    return [
+        {
+            "name": "Orders",
+            "when": {"test": "text", "field": "from", "op": "is", "values": [f"orders@{DOMAIN}"]},
+            "then": [{"do": "file", "mailbox": ORDERS}],
+        },
+        {
+            "name": "Invoices",
+            "when": {"test": "text", "field": "subject", "op": "starts", "values": ["invoice"]},
+            "then": [{"do": "star"}, {"do": "forward", "to": [to[ACCOUNTANT].address]}],
+        },
+    ]
+
+
 def nobodys(orders: int) -> int:
     """Of so many orders, those to addresses that nobody has."""
     return (orders + NOBODY_EVERY // 2 - 1) // NOBODY_EVERY
@@ -132,7 +154,7 @@ CONVERSATIONS: tuple[tuple[Letter, ...], ...] = (
             "He just called: Thursday at nine it is.\n\n> The glazier can come on Tuesday or on Thursday. Which?\n",
         ),
     ),
-    (Letter(4, (0,), "Invoice 2026-117 for the boat", "Dear Ada, here is the invoice for the boat: 117.00 €.\n"),),
+    (Letter(4, (0,), INVOICE, "Dear Ada, here is the invoice for the boat: 117.00 €.\n"),),
 )
 
 

@@ -25,7 +25,7 @@ _PORTS = range(20_000, 32_000)
 """Below what systems give to outgoing connections."""
 HOST = "demo.shop.example"
 DOMAIN = "shop.example"
-CONNECTIONS = 100
+CONNECTIONS = 64
 GREYLIST_SECONDS = 2
 
 _SETTINGS = f"""\
@@ -86,6 +86,7 @@ class Server:
     """`posthouse init` and `posthouse serve` on `directory`, on a port that the system chose."""
 
     directory: Path
+    tenant: str = "demo"
     url: str = ""
     key: str = ""
     operator_key: str = ""
@@ -108,7 +109,7 @@ class Server:
         """
         (self.directory / "posthouse.toml").write_text(_SETTINGS.format(dns=dns, mx=_free_port()))
         done = subprocess.run(  # noqa: S603 - our own command
-            [*_COMMAND, "init", "--tenant", "demo", "--domain", DOMAIN, "--json", *self._shared],
+            [*_COMMAND, "init", "--tenant", self.tenant, "--domain", DOMAIN, "--json", *self._shared],
             capture_output=True,
             text=True,
             env=_environment(),

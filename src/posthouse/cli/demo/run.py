@@ -8,49 +8,58 @@ from pathlib import Path
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from posthouse.cli.demo import check, mails, report, rooms
+from posthouse.cli.demo import check, judge, mails, report, rooms
 from posthouse.cli.demo.dns import Dns
 from posthouse.cli.demo.post import Post, Run
 from posthouse.cli.demo.processes import Failed, Server
 from posthouse.cli.output import Output
 
-_SAMPLE = 100
+_SAMPLES = 100
+"""Messages at most whose signatures are checked by hand."""
+_LOOK_SECONDS = 0.25
 _PATIENCE = 90.0
 """Seconds without any progress after which the demo gives up."""
 
 
 def demo(out: Output, directory: Path, messages: int, mailboxes: int, *, kill: bool) -> bool:
-    """Whether all totals agree."""
+    """Whether all totals agree.
+
+    :raises Failed: :raises httpx.HTTPError: it could not be shown.
+    """
     started = time.monotonic()
     run = Run(messages, mails.people(mailboxes))
     server = Server(directory)
     with Dns() as dns:
         try:
-            out.hint(f"Setting up: a DNS server, a mail server, signed domains, {len(run.people)} mailboxes …")
+            out.hint(f"Setting up: a DNS server, a mail server, signed domains, {mailboxes} mailboxes …")
             server.set_up(dns.address)
             server.start()
-            with server.http() as http:
+            with server.http(operator=True) as http:
                 keys = rooms.furnish(http, server.domain, dns, run.people)
             run.began = time.monotonic()
-            _send_all(out, server, run, kill)
+            _send_all(out, server, run, kill=kill)
             run.ended = time.monotonic()
-            with server.http() as http:
-                found = check.tally(run.ids, rooms.ledger(http), rooms.copies(http, run.people))
-                rooms = rooms.show(http, run, found.story)
-                verified = check.count_verified(rooms.samples(http, _SAMPLE), keys)
-            server.stop()
-            findings = server.check()
+            out.hint("Comparing the ledger with every mailbox …")
+            with server.http(operator=True) as http:
+                ledger = rooms.every(http, "/v1/messages")
+                invoice = next(
+                    (one for one in ledger if one["id"] in run.ids and one.get("subject") == mails.INVOICE), None
+                )
+                shown = rooms.look(http, run.people[0], check.worth_telling(run.ids, ledger), invoice)
         finally:
             server.stop()
-    figures = report.figures(run, found, verified, findings, time.monotonic() - started)
-    report.show(out, figures, rooms)
+    house = judge.look(directory, server.tenant, max(1, messages // _SAMPLES))
+    found = check.tally(run.ids, ledger, house.copies)
+    verified = check.count_verified(house.samples, keys)
+    figures = report.figures(run, found, verified, house.findings, time.monotonic() - started)
+    report.show(out, figures, shown)
     return figures.agrees
 
 
 # Sending.
 
 
-def _send_all(out: Output, server: Server, run: Run, kill: bool) -> None:
+def _send_all(out: Output, server: Server, run: Run, *, kill: bool) -> None:
     """Until every message is final, stored and indexed."""
     columns = (TextColumn("{task.description:<10}"), BarColumn(40), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=out.errors, disable=out.as_json) as progress, Post(server, run):
@@ -64,7 +73,7 @@ class _Bars:
         self._progress = progress
         self._bars = [
             progress.add_task("accepted", total=run.wanted),
-            progress.add_task("in mailboxes", total=run.copies),
+            progress.add_task("in mailboxes", total=run.copies + mails.FORWARDS),
         ]
         self._last: tuple[int, ...] = ()
         self._moved = time.monotonic()
@@ -83,23 +92,25 @@ class _Bars:
 
 
 def _watch(bars: _Bars, server: Server, run: Run, *, kill_at: int | None) -> None:
-    with server.http(operator=True) as http:
-        while not (run.submitted and rooms.waiting(http) == 0):
-            stored = rooms.stored(http)
-            bars.show(len(run.ids), stored)
-            if kill_at is not None and run.killed_after is None and stored >= kill_at:
-                _kill(bars, server, run, stored)
-            if run.failure is not None:
-                raise Failed(str(run.failure))
-            time.sleep(0.2)
-        bars.show(len(run.ids), rooms.stored(http))
+    while True:
+        with server.http(operator=True) as http:
+            done = run.submitted and rooms.waiting(http) == 0
+            run.stored = rooms.stored(http)
+        bars.show(len(run.ids), run.stored)
+        if run.failure is not None:
+            raise Failed(str(run.failure))
+        if kill_at is not None and run.killed_after is None and run.stored >= kill_at:
+            _kill(bars, server, run)
+        elif done:
+            return
+        time.sleep(_LOOK_SECONDS)
 
 
-def _kill(bars: _Bars, server: Server, run: Run, stored: int) -> None:
-    run.killed_after = stored
+def _kill(bars: _Bars, server: Server, run: Run) -> None:
+    run.killed_after = run.stored
     down = time.monotonic()
     server.kill()
-    bars.say(f"kill -9 with {stored:,} mails in the mailboxes; starting it again …", "bold red")
+    bars.say(f"kill -9 with {run.stored:,} mails in the mailboxes; starting it again …", "bold red")
     server.start()
     run.down_seconds = time.monotonic() - down
     bars.say(f"it is back after {run.down_seconds:.1f} s and goes on where it stood", "bold green")

@@ -1,7 +1,7 @@
 """Blobs in a directory: `ab/cd/<key>`, written beside and renamed into place.
 
 The bytes are on disk before the name is, and the name before `put` returns: fsync of the
-file, rename, fsync of its directory (and of a directory's parent when it was just made).
+file, rename, fsync of its directory (and once in a process, of each directory's parent).
 A crash leaves at most a file under `tmp/`, which a later open removes.
 """
 
@@ -35,6 +35,8 @@ class LocalBlobs:
         self._root = root
         self._temporary = root / "tmp"
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="blobs")
+        # Directories whose names are durable as far as we know, by their number at each depth.
+        self._settled = (bytearray(16**2), bytearray(16**4))
 
     @classmethod
     async def open(cls, root: Path) -> LocalBlobs:
@@ -94,9 +96,12 @@ class LocalBlobs:
         return self._root / key[:2] / key[2:4] / key
 
     def _prepare(self) -> None:
+        missing = [made for made in self._root.parents if not made.exists()]
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._temporary.mkdir(mode=0o700, exist_ok=True)
-        _fsync(self._root)
+        for directory in (self._root, self._root.parent, *(made.parent for made in missing)):
+            with contextlib.suppress(PermissionError):  # of one above, that we may pass and not read
+                _fsync(directory)
         long_ago = time.time() - _ABANDONED
         for entry in list(os.scandir(self._temporary)):
             with contextlib.suppress(FileNotFoundError):
@@ -106,7 +111,7 @@ class LocalBlobs:
     def _put(self, key: Key, data: bytes | mmap) -> None:
         path = self._path(key)
         if not _has_size(path, len(data)):
-            self._make_directories(path.parent)
+            self._make_directories(key)
             temporary = self._write_temporary(data)
             try:
                 temporary.replace(path)  # another's identical bytes at the most
@@ -116,13 +121,18 @@ class LocalBlobs:
         # Also when it lay there: whoever is writing it may not have come to this yet.
         _fsync(path.parent)
 
-    def _make_directories(self, directory: Path) -> None:
-        for made in (directory.parent, directory):
+    def _make_directories(self, key: Key) -> None:
+        """One that is there may be another's, who has not come to its fsync yet, or died before it."""
+        for settled, digits in zip(self._settled, (2, 4), strict=True):
+            made = self._root / key[:2] if digits == 2 else self._root / key[:2] / key[2:4]
+            number = int(key[:digits], 16)
             try:
                 made.mkdir(mode=0o700)
             except FileExistsError:
-                continue
+                if settled[number]:
+                    continue
             _fsync(made.parent)
+            settled[number] = 1
 
     def _write_temporary(self, data: bytes | mmap) -> Path:
         path = self._temporary / f"{os.getpid()}-{secrets.token_hex(12)}"
