@@ -103,7 +103,8 @@ async def receiving(settings: Settings, ground: Ground, stack: AsyncExitStack) -
         clock=ground.clock,
     )
     index = _index(settings, ground, mail)
-    store = _store(settings, ground, mail, resolver, stack, wake_index=lambda: index.wake(Lane.TRANSACTIONAL))
+    judge = _filter(settings, ground.records, resolver, stack)
+    store = _store(settings, ground, mail, judge, wake_index=lambda: index.wake(Lane.TRANSACTIONAL))
     accept = Accept(
         records=ground.records,
         contents=ground.contents,
@@ -117,6 +118,7 @@ async def receiving(settings: Settings, ground: Ground, stack: AsyncExitStack) -
         lists=[DnsList(one.zone, one.kind, one.weight, one.refuse, one.answers) for one in settings.lists],
         greylist_delay=settings.receive.greylist_delay,
         srs=ground.srs,
+        screen=Screen(ground.records, judge, ground.clock),
         rules=Rules(
             frozenset(one.lower() for one in settings.receive.trusted_forwarders),
             settings.receive.refuse_unknown_senders,
@@ -236,7 +238,7 @@ def _store(
         ground.records,
         ground.contents,
         ground.queue,
-        _filter(settings, ground.records, resolver, stack),
+        judge,
         clock=ground.clock,
         current=worker.current,
         release=worker.release,
