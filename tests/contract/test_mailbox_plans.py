@@ -8,6 +8,7 @@ import pytest
 
 from posthouse.inbound import index, intake, store
 from posthouse.mailbox import quota, reading, sql, verbs
+from posthouse.mailbox.invariants import EVERY, Invariant
 from posthouse.storage.records import sql as text
 from posthouse.storage.records.base import Tx
 from posthouse.storage.records.factory import open_records
@@ -39,6 +40,12 @@ async def test_sqlite_walks_no_table(sqlite_url: str, name: str) -> None:
             # Below an account a look-up names more than the account, but for walks in order.
             if "(account=?)" in step:
                 assert name in {"sql.BOXES_BY_ROLE", "sql.OVERRIDES", "intake._MAILBOXES"}, step
+
+
+@pytest.mark.parametrize("one", [one for one in EVERY if one.over], ids=lambda one: one.code)
+async def test_what_is_asked_of_each_thread_or_email_walks_no_mailbox(sqlite_url: str, one: Invariant) -> None:
+    for step in await _sqlite_plan(sqlite_url, text.plain(one.sql).text):
+        assert not re.search(r"\((account=\?|account=\? AND mailbox=\?)\)", step), step
 
 
 async def _sqlite_plan(url: str, statement: str) -> list[str]:

@@ -65,9 +65,9 @@ _STEPS = (
             latest_at = excluded.latest_at""",  # noqa: S608
     "DELETE FROM thread_mailbox WHERE account = $1",
     """INSERT INTO thread_mailbox (account, thread, mailbox, total, unread, latest_at, latest_email)
-        SELECT $1, c.thread, c.mailbox, c.n, c.u, c.at, (SELECT max(m.email) FROM email e
-            JOIN membership m ON m.account = $1 AND m.email = e.id AND m.mailbox = c.mailbox
-            WHERE e.account = $1 AND e.thread = c.thread AND e.received_at = c.at)
+        SELECT $1, c.thread, c.mailbox, c.n, c.u, c.at, (SELECT max(m.email) FROM email e CROSS JOIN membership m
+            WHERE e.account = $1 AND e.thread = c.thread AND e.received_at = c.at
+                AND m.account = $1 AND m.email = e.id AND m.mailbox = c.mailbox)
         FROM (SELECT thread, mailbox, count(*) AS n, sum(1 - seen) AS u, max(received_at) AS at
               FROM membership WHERE account = $1 GROUP BY thread, mailbox) c""",
     "UPDATE mailbox SET total = 0, unread = 0, threads = 0, unread_threads = 0 WHERE account = $1",

@@ -33,9 +33,9 @@ WHERE e.account = v.account AND e.thread = v.thread"""
 
 NEWEST_HERE = """
 SELECT v.account, v.thread, v.mailbox, e.received_at, e.id
-FROM {v(account int, thread int, mailbox int)} CROSS JOIN email e
-JOIN membership m ON m.account = v.account AND m.email = e.id AND m.mailbox = v.mailbox
-WHERE e.account = v.account AND e.thread = v.thread"""
+FROM {v(account int, thread int, mailbox int)} CROSS JOIN email e CROSS JOIN membership m
+WHERE e.account = v.account AND e.thread = v.thread
+    AND m.account = v.account AND m.email = e.id AND m.mailbox = v.mailbox"""
 
 NEWEST = """
 SELECT v.account, v.thread,
