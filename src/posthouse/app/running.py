@@ -61,6 +61,9 @@ async def running(settings: Settings) -> AsyncGenerator[Running, None]:
         if "api" in roles:
             socks = [_listen(settings.http.host, settings.http.port, settings.http.backlog)]
             server, url = _server(settings, parts.services, socks[0])
+        gateway = parts.receiving.gateway if "mx" in roles else None
+        if gateway is not None:
+            await _open(gateway)  # nothing behind it need run yet
         run = Running(url)
         tasks: list[asyncio.Task[None]] = []
         if roles & {"render", "send"}:
@@ -72,9 +75,6 @@ async def running(settings: Settings) -> AsyncGenerator[Running, None]:
         if server is not None:
             tasks.append(asyncio.create_task(server.serve(sockets=socks), name="api"))
             await _started(server, tasks[-1])
-        gateway = parts.receiving.gateway if "mx" in roles else None
-        if gateway is not None:
-            await _open(gateway)
         for task in tasks:
             task.add_done_callback(lambda done: _part_ended(run, done))
         stack.enter_context(_signals(run))
