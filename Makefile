@@ -20,7 +20,7 @@ setup: $(VENV)/.runtime ## Make .venv with what Posthouse needs to run
 
 develop: $(VENV)/.develop ## Make .venv with what tests and checks need as well
 
-demo: setup ## Send 10,000 signed mails to a sink and show what happened
+demo: setup ## Send 10,000 signed mails into 100 mailboxes here, through a kill -9, and count them
 	$(BIN)/posthouse demo $(ARGS)
 
 serve: setup ## Set up ./posthouse-data and serve

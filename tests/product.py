@@ -198,7 +198,7 @@ class Server:
         self._town = town
         town._number += 1
         self.directory = town.directory / f"server-{town._number}"
-        self.directory.mkdir()
+        self.directory.mkdir(exist_ok=True)
         self._file = self.directory / "posthouse.toml"
         self._file.write_text(
             f'data_dir = "{self.directory}/data"\nhostname = "mail.{DOMAIN}"\n{top}[http]\nport = 0\n'

@@ -44,17 +44,16 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
-def gateway(port: int, *, dns: str = "127.0.0.1:1", receive: str = "", more: str = "") -> str:
+def gateway(port: int, *, dns: str = "127.0.0.1:1", least_free: int = 1, more: str = "") -> str:
     """Settings of a server that takes mail on this port; nothing else leaves it.
 
-    :param receive: further lines of `[receive]`; `more`: further sections.
+    :param more: further sections.
     """
     return f"""
 [receive]
 mx = ["127.0.0.1:{port}"]
 small = {SMALL}
-least_free = 1
-{receive}
+least_free = {least_free}
 
 [dns]
 servers = ["{dns}"]
@@ -143,7 +142,7 @@ class House:
 async def open_house(file: Path) -> AsyncGenerator[House, None]:
     settings = settings_of(file)
     records = await open_records(settings.records.url)
-    blobs = await open_blobs(**blob_options(settings))
+    blobs = await open_blobs(**blob_options(settings, "mail"))
     try:
         contents = Contents(records, blobs, small=settings.receive.small, clock=now)
         rows = await records.read(lambda tx: tx.rows("SELECT address, number FROM account ORDER BY number"))

@@ -263,3 +263,17 @@ async def test_workers_never_hold_one_job_together(records: Records, clock: Cloc
 
     await asyncio.gather(*(work(queue) for queue in queues for _ in range(2)))
     assert len(held) == len(set(held)) == 2100
+
+
+async def test_a_clock_that_was_set_back_leaves_nothing_waiting_for_it(queue: RecordsQueue, clock: ManualClock) -> None:
+    """Jobs and leases of before are due; what another stage delays on purpose stays so."""
+    before = clock.at
+    await queue.put([Job("store", Lane.TRANSACTIONAL, "ten_a", before, f"old-{n}") for n in range(3)])
+    await queue.put([Job("send", Lane.TRANSACTIONAL, "ten_a", before, "later")])
+    assert len(await queue.claim("store", Lane.TRANSACTIONAL, 1, lease=60)) == 1
+    clock.at = before - 24 * 3600 * SECOND
+    await queue.put([Job("store", Lane.TRANSACTIONAL, "ten_a", clock.at + 5 * SECOND, "soon")])
+    assert await queue.undelay(["store"], 3600) == 3
+    assert len(await queue.claim("store", Lane.TRANSACTIONAL, 10, lease=60)) == 3
+    assert await queue.claim("send", Lane.TRANSACTIONAL, 10, lease=60) == []
+    assert await queue.undelay(["store"], 3600) == 0

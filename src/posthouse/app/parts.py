@@ -14,6 +14,7 @@ from posthouse.accounts.streams import Streams
 from posthouse.api.ports import Services
 from posthouse.app import values
 from posthouse.app.receiving import Ground, Receiving, receiving
+from posthouse.app.set_back import SetBack
 from posthouse.config import Settings
 from posthouse.config.schema import Role
 from posthouse.domains.records import Sender
@@ -22,6 +23,7 @@ from posthouse.egress.destinations import Destinations
 from posthouse.egress.opening import Opener
 from posthouse.egress.sites import Sites
 from posthouse.events.handover import RELAY
+from posthouse.inbound.model import INDEX, STORE
 from posthouse.mail.srs import Srs
 from posthouse.net.dns import Resolver
 from posthouse.outbound import Outbound, Render, Send, Submit
@@ -60,6 +62,7 @@ class Storage:
     blobs: Blobs
     arrived: Blobs
     contents: Contents
+    set_back: SetBack
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +146,7 @@ async def opened(settings: Settings) -> AsyncGenerator[Parts, None]:
                 features.suppressions,
                 sending.sites,
                 clocks.now,
-                also=[sending.sweep, received.housekeeping.round, received.look_after_search],
+                also=[storage.set_back.round, sending.sweep, received.housekeeping.round, received.look_after_search],
             ),
         )
 
@@ -162,11 +165,13 @@ async def _storage(settings: Settings, stack: AsyncExitStack) -> Storage:
     queue = RecordsQueue(records, clock=clocks.now)
     if records.capabilities.exclusive:
         await queue.free_leases()
+    set_back = SetBack(queue, (STORE, INDEX, RELAY), clocks.now, lease=settings.worker.lease)
+    await set_back.at_start()
     # Apart from the attachments of the sending flow, which nobody counts: what arrived is collected.
     arrived = await open_blobs(**values.blob_options(settings, "mail"))
     stack.push_async_callback(arrived.close)
     contents = Contents(records, arrived, small=settings.receive.small, clock=clocks.now)
-    return Storage(records, queue, blobs, arrived, contents)
+    return Storage(records, queue, blobs, arrived, contents, set_back)
 
 
 def _features(settings: Settings, records: Records) -> Features:

@@ -162,15 +162,18 @@ def view(out: Output, account: dict[str, Any]) -> None:
     if out.as_json:
         out.data(account)
         return
-    out.facts((name, account.get(name)) for name in ("address", "name", "id", "state", "emails"))
-    out.facts([("used", f"{shown(account['used'])} of {shown(account['quota'], none='any')}")])
     settings: dict[str, Any] = account["settings"]
-    out.facts((name, settings.get(name)) for name in ("allow", "block", "forward"))
-    if settings["forward"] and not settings["keep"]:
-        out.say("What is forwarded is not kept.")
     rules: list[dict[str, Any]] = settings["rules"]
-    out.facts([("rules", [rule.get("name") or "unnamed" for rule in rules])])
-    out.facts([("vacation", (settings["vacation"] or {}).get("text"))])
+    out.facts(
+        [
+            *((name, account.get(name)) for name in ("address", "name", "id", "state", "emails")),
+            ("used", f"{shown(account['used'])} of {shown(account['quota'], none='any number')}"),
+            *((name, settings.get(name)) for name in ("allow", "block", "forward")),
+            ("kept here", "no" if settings["forward"] and not settings["keep"] else None),
+            ("rules", [rule.get("name") or "unnamed" for rule in rules]),
+            ("vacation", (settings["vacation"] or {}).get("text")),
+        ]
+    )
 
 
 def ask_password() -> str:

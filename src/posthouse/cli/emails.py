@@ -126,24 +126,24 @@ async def show(
 
 
 def _view(out: Output, email: dict[str, Any], lies_in: list[str], *, headers: bool) -> None:
+    facts: list[tuple[str, object]] = []
     if headers:
         for field in [*email.get("trace", ()), *email["headers"]]:
             out.say(f"{one_line(field['name'])}: {one_line(field['value'])}")
     else:
-        out.facts((name.replace("_", " "), _people(email.get(name))) for name in _ADDRESSES)
-        out.facts([("date", email.get("sent_at")), ("subject", email["subject"])])
-    out.facts(
-        [
-            ("received", email["received_at"]),
-            ("lies in", lies_in),
-            ("marked", email["keywords"]),
-            ("thread", email["thread"]),
-            ("size", shown(email["size"])),
-            ("proved by", _proof(email.get("authentication"))),
-            ("filter", _verdict(email.get("verdict"))),
-            ("arrived as", email.get("inbound_id")),
-        ]
-    )
+        facts += [(name.replace("_", " "), _people(email.get(name))) for name in _ADDRESSES]
+        facts += [("date", email.get("sent_at")), ("subject", email["subject"])]
+    facts += [
+        ("received", email["received_at"]),
+        ("lies in", lies_in),
+        ("marked", email["keywords"]),
+        ("thread", email["thread"]),
+        ("size", shown(email["size"])),
+        ("proved by", _proof(email.get("authentication"))),
+        ("filter", _verdict(email.get("verdict"))),
+        ("arrived as", email.get("inbound_id")),
+    ]
+    out.facts(facts)
     files = [part for part in _parts(email["structure"]) if part["id"] in set(email["attachments"])]
     for part in files:
         name = one_line(part.get("name") or "unnamed")

@@ -113,5 +113,11 @@ def _show(out: Output, domain: dict[str, Any]) -> None:
         out.data(domain)
         return
     row = _row(domain)
-    out.facts((name.replace("_", " "), row[name]) for name in ("name", "spam", "dmarc", "greylist", "plus"))
-    out.facts([("quota", f"{row['quota']} a new account, {row['quota_all']} all together")])
+    tag = f"{row['plus']} (anybody{row['plus']}tag@)" if row["plus"] else "none"
+    out.facts(
+        [
+            *((name, row[name]) for name in ("name", "spam", "dmarc", "greylist")),
+            ("tags", tag),
+            ("quota", f"of a new account {row['quota']}, of all together {row['quota_all']}"),
+        ]
+    )

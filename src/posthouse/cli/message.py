@@ -16,7 +16,10 @@ app = typer.Typer(
     "mailboxes (show, search, move, flag).",
     no_args_is_help=True,
 )
-app.command("search")(wired(emails.search))
+# `-draft` is a word that is not wanted, no option.
+app.command("search", context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]})(
+    wired(emails.search)
+)
 app.command("move")(wired(emails.move))
 app.command("flag")(wired(emails.flag))
 _LIST = (

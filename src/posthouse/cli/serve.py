@@ -34,7 +34,7 @@ def command(
     session: Session,
     *,
     roles: Annotated[
-        str | None, typer.Option(help="Comma-separated: api, render, send, schedule. Default: all.")
+        str | None, typer.Option(help="Comma-separated: api, render, send, schedule, mx, store, index.")
     ] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0: any.")] = None,
@@ -46,7 +46,7 @@ def command(
         str | None, typer.Option(metavar="HOST:PORT", help="Deliver everything there, for development.")
     ] = None,
 ) -> None:
-    """Run the API and the sending pipeline. SIGTERM and Ctrl-C finish what is in flight."""
+    """Run the API, the mail gateway and every stage. SIGTERM and Ctrl-C finish what is in flight."""
     routes = [{"domains": ["*"], "kind": "static", "hosts": [sink]}] if sink else None
     given = (host, port, roles, hostname, records, log_level, log_format, routes)
     settings = session.configuration(dict(zip(_LABELS, given, strict=True)), _LABELS).settings

@@ -65,7 +65,7 @@ class Machine:
     ) -> None:
         """At once, for every process on it.
 
-        :param clock: seconds added to the wall clock.
+        :param clock: seconds added to the wall clock, and when positive, to the steady one.
         :param full: no octet more fits.
         :param sync_delay: seconds that an fsync takes.
         :param sync_fails: an fsync fails, and makes nothing durable.

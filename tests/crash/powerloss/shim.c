@@ -28,7 +28,7 @@
 #define REAL(name) ({ static __typeof__(&name) found; if (!found) found = real(#name); found; })
 
 struct control {
-    int64_t clock_ns;      /* added to the wall clock */
+    int64_t clock_ns;      /* by which the time is another */
     int32_t full;          /* no octet more fits below the root: ENOSPC */
     int32_t sync_delay_us;
     int32_t sync_fails;    /* fsync: EIO */
@@ -240,7 +240,8 @@ UNKNOWN(ssize_t, copy_file_range, (int in, off64_t *from, int out, off64_t *to, 
 
 int clock_gettime(clockid_t which, struct timespec *now) {
     int done = REAL(clock_gettime)(which, now);
-    if (done == 0 && which == CLOCK_REALTIME && control->clock_ns) {
+    /* Time that only ever passes is not set back. */
+    if (done == 0 && (which == CLOCK_REALTIME || (which == CLOCK_MONOTONIC && control->clock_ns > 0))) {
         int64_t all = now->tv_sec * 1000000000LL + now->tv_nsec + control->clock_ns;
         now->tv_sec = all / 1000000000LL;
         now->tv_nsec = all % 1000000000LL;

@@ -1,4 +1,4 @@
-"""`posthouse demo`, small: with its kill, and stopped in the middle."""
+"""`posthouse demo`, small: both flows with the kill, and stopped in the middle."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,16 +38,33 @@ def _left(folder: Path) -> list[str]:
 
 
 def test_a_small_demo_agrees(tmp_path: Path) -> None:
-    with _demo(tmp_path, "--messages", "400", "--json") as demo:
-        output, errors = demo.communicate(timeout=110)
+    with _demo(tmp_path, "--messages", "300", "--mailboxes", "20", "--json") as demo:
+        output, errors = demo.communicate(timeout=150)
     assert demo.returncode == 0, errors + output
     figures = json.loads(output)
     assert figures["agrees"] is True
-    assert figures["accepted"] == 420
-    assert figures["lost"] == 0
-    assert figures["killed_after"] >= 200
+    assert figures["accepted"] == 300 + 20 + 6
+    assert figures["bounced"] == figures["bounces_expected"] == 6
+    assert figures["stored"] == figures["delivered"] + figures["forwarded"] == figures["authenticated"]
+    assert (figures["lost"], figures["duplicates"], figures["unexplained"], figures["findings"]) == (0, 0, 0, [])
+    assert figures["killed_after"] >= 150
     assert figures["signatures_verified"] == figures["signatures_sampled"] > 50
+    assert figures["deferred_on_the_way"] > 0
+    _shows_one_persons_mail(figures)
     assert list(tmp_path.iterdir()) == []
+
+
+def _shows_one_persons_mail(figures: dict[str, Any]) -> None:
+    threads = {line["subject"].removeprefix("Re: "): line["emails"] for line in figures["inbox"]}
+    assert threads["Picnic on Sunday"] == 3, "by their headers"
+    assert threads["AW: The broken window in the hall"] == 2, "without any"
+    mailboxes = {box["name"]: box for box in figures["mailboxes"]}
+    assert mailboxes["Orders"]["unread"] == mailboxes["Orders"]["total"] == 15, "a rule put them there"
+    assert len(figures["found"]) == 2
+    assert any("forwarded" in sentence for sentence in figures["rules"])
+    assert figures["out"]["id"].startswith("msg_")
+    assert figures["back"]["id"].startswith("inb_")
+    assert figures["authentication"]["dmarc"]["policy"] == "reject"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from posthouse.cli.demo import check
+from posthouse.cli.demo.check import Copy
 from posthouse.mailauth.dkim import Signer, sign
-from posthouse.smtpd.sink.journal import Entry
 
 MAIL = (
     b"From: The Shop <shop@example.com>\r\nTo: ann@example.org\r\nSubject: =?utf-8?q?caf=C3=A9?=\r\n folded\r\n"
@@ -59,36 +59,73 @@ def test_unsigned_is_not_verified(signed: tuple[bytes, dict[str, str]]) -> None:
     assert check.count_verified([MAIL, signed[0]], signed[1]) == (1, 2)
 
 
-def _message(number: int, status: str, attempts: int = 1) -> dict[str, Any]:
+def _message(
+    number: int, status: str, attempts: int = 1, *, to: tuple[str, ...] = ("ann@example.com",)
+) -> dict[str, Any]:
+    at = f"2026-11-22T10:00:0{number}.500000Z"
     return {
         "id": f"msg_{number}",
         "status": status,
         "stream": "broadcast",
         "created_at": "2026-11-22T10:00:00.000000Z",
-        "recipients": [{"attempts": attempts, "updated_at": f"2026-11-22T10:00:0{number}.500000Z"}],
+        "recipients": [{"address": one, "status": status, "attempts": attempts, "updated_at": at} for one in to],
     }
 
 
-def _entry(number: int, outcome: str = "250 2.0.0") -> Entry:
-    return Entry(1.0, "a@example.com", ["b@example.com"], outcome, "data", 10, f"<{number}@example.com>")
+def _copy(number: int, address: str = "ann@example.com", trace: bytes = b"", *mailboxes: str) -> Copy:
+    return Copy(address, f"{number}@shop.example", mailboxes or ("Inbox",), trace)
 
 
 def test_what_agrees() -> None:
     messages = [_message(1, "delivered"), _message(2, "bounced"), _message(3, "delivered", attempts=2)]
-    found = check.tally(["msg_1", "msg_2", "msg_3"], messages, [_entry(1), _entry(3), _entry(2, "550 5.1.1")])
+    found = check.tally(["msg_1", "msg_2", "msg_3"], messages, [_copy(1), _copy(3)])
     assert (found.lost, found.unexplained, found.duplicates, found.deferred) == ([], [], 0, 1)
     assert found.states == {"delivered": 2, "bounced": 1}
-    assert found.story == "msg_3"
+    assert found.stored == 2
     assert found.latency["broadcast"] == check.Latency(3.5, 3.5, 3.5, 3.5)
 
 
 def test_what_is_missing_is_lost() -> None:
-    """Not in the ledger; not final; delivered without the sink having it."""
+    """Not in the ledger; not final; delivered, and in no mailbox."""
     messages = [_message(2, "deferred"), _message(3, "delivered")]
-    found = check.tally(["msg_1", "msg_2", "msg_3"], messages, [_entry(2)])
-    assert found.lost == ["msg_1", "msg_2", "msg_3"]
+    found = check.tally(["msg_1", "msg_2", "msg_3"], messages, [_copy(2)])
+    assert sorted(found.lost) == ["msg_1", "msg_2 to ann@example.com", "msg_3 to ann@example.com"]
+
+
+def test_each_recipient_has_its_own() -> None:
+    messages = [_message(1, "delivered", to=("ann@example.com", "bob@example.com"))]
+    found = check.tally(["msg_1"], messages, [_copy(1), _copy(1)])
+    assert found.lost == ["msg_1 to bob@example.com"]
+    assert found.duplicates == 1
 
 
 def test_twice_and_unexplained_are_counted() -> None:
-    found = check.tally(["msg_1"], [_message(1, "delivered")], [_entry(1), _entry(1), _entry(9)])
-    assert (found.duplicates, found.unexplained) == (1, ["msg_9"])
+    copies = [_copy(1), _copy(1), _copy(9), _copy(1, "bob@example.com")]
+    found = check.tally(["msg_1"], [_message(1, "delivered")], copies)
+    assert found.duplicates == 1
+    assert found.unexplained == ["msg_9 to ann@example.com", "msg_1 to bob@example.com"]
+
+
+def test_what_a_mailbox_sent_on_is_in_another() -> None:
+    ledger = [_message(1, "delivered"), _message(2, "delivered", to=("bob@example.com",))]
+    found = check.tally(["msg_1"], ledger, [_copy(1), _copy(1, "bob@example.com")])
+    assert (found.forwarded, found.duplicates, found.unexplained, found.lost) == (1, 0, [], [])
+    assert check.tally(["msg_1"], ledger, [_copy(1)]).lost == ["forwarded to bob@example.com"]
+
+
+def test_authentication_needs_all_three() -> None:
+    passes = b"Authentication-Results: x; spf=pass; dkim=pass; dmarc=pass\r\n"
+    copies = [
+        _copy(1, "ann@example.com", passes),
+        _copy(2, "ann@example.com", passes.replace(b"spf=pass", b"spf=none")),
+    ]
+    found = check.tally(["msg_1", "msg_2"], [_message(1, "delivered"), _message(2, "delivered")], copies)
+    assert found.authenticated == 1
+    assert check.tally([], [], [_copy(1, "ann@example.com", b"", "Junk")]).junk == 1
+
+
+def test_the_story_is_of_one_that_needed_two_attempts() -> None:
+    plain, again, foreign = _message(1, "delivered"), _message(2, "delivered", 2), _message(3, "delivered", 2)
+    assert check.worth_telling(["msg_1", "msg_2"], [foreign, plain, again]) is again
+    assert check.worth_telling(["msg_1"], [foreign, plain]) is plain
+    assert check.worth_telling(["msg_3"], [_message(3, "bounced")]) is None

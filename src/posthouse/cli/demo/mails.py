@@ -20,6 +20,9 @@ BATCH = 500
 ACCOUNTANT = 2
 """The place in the list of whom the first person's invoices are sent on to."""
 FORWARDS = 1
+ORDERS = "Orders"
+"""The first person's mailbox for them."""
+INVOICE = "Invoice 2026-117 for the boat"
 
 SUBJECT = "Your order {{ order }} is on its way, {{ name }}"
 HTML = """\
@@ -98,7 +101,7 @@ def rules(to: Sequence[Person]) -> list[dict[str, Any]]:
         {
             "name": "Orders",
             "when": {"test": "text", "field": "from", "op": "is", "values": [f"orders@{DOMAIN}"]},
-            "then": [{"do": "file", "mailbox": "Orders"}],
+            "then": [{"do": "file", "mailbox": ORDERS}],
         },
         {
             "name": "Invoices",
@@ -151,7 +154,7 @@ CONVERSATIONS: tuple[tuple[Letter, ...], ...] = (
             "He just called: Thursday at nine it is.\n\n> The glazier can come on Tuesday or on Thursday. Which?\n",
         ),
     ),
-    (Letter(4, (0,), "Invoice 2026-117 for the boat", "Dear Ada, here is the invoice for the boat: 117.00 €.\n"),),
+    (Letter(4, (0,), INVOICE, "Dear Ada, here is the invoice for the boat: 117.00 €.\n"),),
 )
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import zip_longest
 from types import TracebackType
 from typing import Any, Self
 
@@ -18,7 +21,9 @@ from posthouse.cli.demo.processes import Server
 
 _URGENT = 20
 """Sign-in codes of the stream `critical`, while the orders are being sent."""
-_URGENT_EVERY = 0.2
+_AHEAD = 1000
+"""Messages that may be accepted and not yet stored before the next orders are handed in."""
+_PAUSE = 0.2
 _AGAIN = 0.1
 
 
@@ -31,6 +36,8 @@ class Run:
     urgent: int = _URGENT
     ids: list[str] = field(default_factory=list[str])
     """Of every message that a 202 named."""
+    stored: int = 0
+    """Emails in mailboxes, when last asked."""
     submitted: bool = False
     submit_seconds: float = 0.0
     down_seconds: float = 0.0
@@ -79,35 +86,47 @@ class Post:
     def _all(self) -> None:
         try:
             self._orders()
-            self._conversations()
-            self._codes()
         except (httpx.HTTPError, KeyError) as error:
             self._run.failure = error
         self._run.submitted = True
 
     def _orders(self) -> None:
-        run, began = self._run, time.monotonic()
-        for start in range(0, run.orders, BATCH):
-            body = mails.batch(start, run.orders, run.people)
-            answer = self._post("/v1/messages/batch", body, f"batch-{start}")
+        """Batches, never far ahead of what has arrived; and between them what people and other
+        programs send, which must not wait for them."""
+        run, others = self._run, deque(self._others())
+        starts = range(0, run.orders, BATCH)
+        for number, start in enumerate(starts):
+            while len(run.ids) - run.stored > _AHEAD and not self._over.is_set():
+                self._over.wait(_AGAIN)
+            began = time.monotonic()
+            answer = self._post("/v1/messages/batch", mails.batch(start, run.orders, run.people), f"batch-{start}")
+            run.submit_seconds += time.monotonic() - began
             run.ids.extend(result["id"] for result in answer["results"])
-        run.submit_seconds = time.monotonic() - began
+            for _ in range(-(-len(others) // (len(starts) - number))):
+                others.popleft()()
+                self._over.wait(_PAUSE)
 
-    def _conversations(self) -> None:
-        for number, letters in enumerate(CONVERSATIONS):
-            known: list[str] = []
-            for place, one in enumerate(letters):
-                body = mails.letter(one, known, self._run.people)
-                answer = self._post("/v1/messages", body, f"letter-{number}-{place}")
-                self._run.ids.append(answer["id"])
-                known.append(mails.message_id(answer["id"], one, self._run.people))
+    def _others(self) -> list[Callable[[], None]]:
+        """Sign-in codes, and letters in the order in which they answer each other."""
+        known: list[list[str]] = [[] for _ in CONVERSATIONS]
+        letters = [
+            partial(self._letter, number, place, known[number])
+            for number, letters in enumerate(CONVERSATIONS)
+            for place in range(len(letters))
+        ]
+        codes = [partial(self._code, number) for number in range(self._run.urgent)]
+        paired = [one for pair in zip_longest(codes, letters) for one in pair]
+        return [one for one in paired if one is not None]
 
-    def _codes(self) -> None:
-        """Now and then one that must not wait for the orders."""
-        for number in range(self._run.urgent):
-            answer = self._post("/v1/messages", mails.urgent(number, self._run.people), f"urgent-{number}")
-            self._run.ids.append(answer["id"])
-            self._over.wait(_URGENT_EVERY)
+    def _letter(self, number: int, place: int, known: list[str]) -> None:
+        one = CONVERSATIONS[number][place]
+        answer = self._post("/v1/messages", mails.letter(one, known, self._run.people), f"letter-{number}-{place}")
+        self._run.ids.append(answer["id"])
+        known.append(mails.message_id(answer["id"], one, self._run.people))
+
+    def _code(self, number: int) -> None:
+        answer = self._post("/v1/messages", mails.urgent(number, self._run.people), f"urgent-{number}")
+        self._run.ids.append(answer["id"])
 
     def _post(self, path: str, body: object, key: str) -> Any:
         """Repeated until there is an answer; the key makes that safe."""

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from posthouse.cli.demo.check import Latency, Tally
-from posthouse.cli.demo.mails import FORWARDS
+from posthouse.cli.demo.mails import FORWARDS, INVOICE
 from posthouse.cli.demo.post import Run
 from posthouse.cli.demo.rooms import SEARCHED, Rooms
 from posthouse.cli.output import Output, clean
@@ -38,7 +38,7 @@ class Figures:
     unexplained: int
     authenticated: int
     junk: int
-    mailboxes: int
+    people: int
     findings: list[str]
     killed_after: int | None
     down_s: float
@@ -70,7 +70,7 @@ def figures(run: Run, found: Tally, verified: tuple[int, int], findings: Sequenc
         unexplained=len(found.unexplained),
         authenticated=found.authenticated,
         junk=found.junk,
-        mailboxes=len(run.people),
+        people=len(run.people),
         findings=list(findings),
         killed_after=run.killed_after,
         down_s=round(run.down_seconds, 2),
@@ -150,7 +150,7 @@ def _rows(found: Figures) -> list[tuple[str, str, str]]:
 
 def _stored(found: Figures) -> str:
     forwarded = f", {found.forwarded:,} of them sent on by another" if found.forwarded else ""
-    return f"in {found.mailboxes:,} mailboxes{forwarded}; {found.stored_per_second:,}/s through both flows"
+    return f"in {found.people:,} mailboxes{forwarded}; {found.stored_per_second:,}/s through both flows"
 
 
 def _seconds(value: float) -> str:
@@ -172,6 +172,10 @@ def _show_inbox(out: Output, rooms: Rooms) -> None:
     subjects = ", ".join(sorted({clean(line["subject"]) for line in rooms.found})) or "nothing"
     found = f"{len(rooms.found)} found: {subjects}"
     out.console.print(Text.assemble((f"Searched for “{SEARCHED}”: ", "bold"), found), soft_wrap=True)
+    if rooms.rules:
+        out.console.print(
+            Text.assemble((f"What became of “{INVOICE}”: ", "bold"), clean(" ".join(rooms.rules))), soft_wrap=True
+        )
 
 
 def _cells(line: Mapping[str, Any]) -> tuple[str, Text, str]:

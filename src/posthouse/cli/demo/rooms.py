@@ -17,8 +17,8 @@ from posthouse.cli.demo.mails import CAREFUL, PEOPLE, Person
 from posthouse.cli.demo.processes import DOMAIN, HOST, Failed
 
 _PAGE = 200
-_SHOWN = 8
-SEARCHED = "bread lake"
+_SHOWN = 10
+SEARCHED = "glazier thursday"
 _ARRIVAL = re.compile(r"\binb_[0-9a-f]{32}\b")
 
 Json = Mapping[str, Any]
@@ -46,6 +46,7 @@ def furnish(http: httpx.Client, domain: Json, dns: Dns, people: Sequence[Person]
     for number, person in enumerate(people):
         rules = mails.rules(people) if number == 0 else []
         _post(http, "/v1/accounts", {"address": person.address, "name": person.name, "settings": {"rules": rules}})
+    _post(http, f"/v1/accounts/{people[0].address}/mailboxes", {"name": mails.ORDERS})
     return public_keys(domain) | public_keys(folk)
 
 
@@ -82,7 +83,8 @@ def stored(http: httpx.Client) -> int:
 @dataclass(frozen=True, slots=True)
 class Rooms:
     """What is shown of one person's mail, as the API tells it. `out`, `back`: the story of one
-    mail on its way out, and of its arrival, with `authentication`; None when there is none."""
+    mail on its way out, and of its arrival, with `authentication`; None when there is none.
+    `rules`: what the person's own rules did to the invoice, in sentences."""
 
     person: Person
     mailboxes: list[Json]
@@ -91,10 +93,11 @@ class Rooms:
     out: Json | None
     back: Json | None
     authentication: Json | None
+    rules: list[str]
 
 
-def look(http: httpx.Client, person: Person, story: Json | None) -> Rooms:
-    """:param story: a delivered message of the ledger, to be explained."""
+def look(http: httpx.Client, person: Person, story: Json | None, invoice: Json | None) -> Rooms:
+    """:param story: a delivered message of the ledger, to be explained. :param invoice: as `mails.INVOICE`."""
     account = f"/v1/accounts/{person.address}"
     inbox = _get(http, f"{account}/mailboxes/inbox/emails", threads="true", limit=_SHOWN)["data"]
     arrival = _arrival(story) if story is not None else None
@@ -106,7 +109,14 @@ def look(http: httpx.Client, person: Person, story: Json | None) -> Rooms:
         _get(http, f"/v1/messages/{story['id']}/explain") if story is not None else None,
         _get(http, f"/v1/inbound/{arrival}/explain") if arrival else None,
         _get(http, f"/v1/inbound/{arrival}")["evidence"]["auth"] if arrival else None,
+        _reasons(http, invoice),
     )
+
+
+def _reasons(http: httpx.Client, message: Json | None) -> list[str]:
+    arrival = _arrival(message) if message is not None else None
+    found = _get(http, f"/v1/inbound/{arrival}")["recipients"] if arrival else []
+    return [sentence for one in found for sentence in one.get("reasons", [])]
 
 
 def _arrival(message: Json) -> str | None:

@@ -42,7 +42,10 @@ def demo(out: Output, directory: Path, messages: int, mailboxes: int, *, kill: b
             out.hint("Comparing the ledger with every mailbox …")
             with server.http(operator=True) as http:
                 ledger = rooms.every(http, "/v1/messages")
-                shown = rooms.look(http, run.people[0], check.worth_telling(run.ids, ledger))
+                invoice = next(
+                    (one for one in ledger if one["id"] in run.ids and one.get("subject") == mails.INVOICE), None
+                )
+                shown = rooms.look(http, run.people[0], check.worth_telling(run.ids, ledger), invoice)
         finally:
             server.stop()
     house = judge.look(directory, server.tenant, max(1, messages // _SAMPLES))
@@ -70,7 +73,7 @@ class _Bars:
         self._progress = progress
         self._bars = [
             progress.add_task("accepted", total=run.wanted),
-            progress.add_task("in mailboxes", total=run.copies),
+            progress.add_task("in mailboxes", total=run.copies + mails.FORWARDS),
         ]
         self._last: tuple[int, ...] = ()
         self._moved = time.monotonic()
@@ -92,22 +95,22 @@ def _watch(bars: _Bars, server: Server, run: Run, *, kill_at: int | None) -> Non
     while True:
         with server.http(operator=True) as http:
             done = run.submitted and rooms.waiting(http) == 0
-            stored = rooms.stored(http)
-        bars.show(len(run.ids), stored)
+            run.stored = rooms.stored(http)
+        bars.show(len(run.ids), run.stored)
         if run.failure is not None:
             raise Failed(str(run.failure))
-        if kill_at is not None and run.killed_after is None and stored >= kill_at:
-            _kill(bars, server, run, stored)
+        if kill_at is not None and run.killed_after is None and run.stored >= kill_at:
+            _kill(bars, server, run)
         elif done:
             return
         time.sleep(_LOOK_SECONDS)
 
 
-def _kill(bars: _Bars, server: Server, run: Run, stored: int) -> None:
-    run.killed_after = stored
+def _kill(bars: _Bars, server: Server, run: Run) -> None:
+    run.killed_after = run.stored
     down = time.monotonic()
     server.kill()
-    bars.say(f"kill -9 with {stored:,} mails in the mailboxes; starting it again …", "bold red")
+    bars.say(f"kill -9 with {run.stored:,} mails in the mailboxes; starting it again …", "bold red")
     server.start()
     run.down_seconds = time.monotonic() - down
     bars.say(f"it is back after {run.down_seconds:.1f} s and goes on where it stood", "bold green")

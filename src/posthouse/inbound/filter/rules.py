@@ -52,8 +52,11 @@ def _generic_host(facts: Facts) -> bool | str:
 
 
 def _helo_ours(facts: Facts) -> bool | str:
+    """No lie from this machine, nor from the address that has the name."""
+    if not facts.proof.known or facts.helo == facts.host or facts.peer == "::1" or facts.peer.startswith("127."):
+        return False
     ours = facts.helo in facts.ours or facts.helo == "localhost" or "helo_ours" in facts.session
-    return facts.proof.known and ours and facts.helo
+    return ours and facts.helo
 
 
 def _shouts(facts: Facts) -> bool:

@@ -96,9 +96,12 @@ class LocalBlobs:
         return self._root / key[:2] / key[2:4] / key
 
     def _prepare(self) -> None:
+        missing = [made for made in self._root.parents if not made.exists()]
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._temporary.mkdir(mode=0o700, exist_ok=True)
-        _fsync(self._root)
+        for directory in (self._root, self._root.parent, *(made.parent for made in missing)):
+            with contextlib.suppress(PermissionError):  # of one above, that we may pass and not read
+                _fsync(directory)
         long_ago = time.time() - _ABANDONED
         for entry in list(os.scandir(self._temporary)):
             with contextlib.suppress(FileNotFoundError):

@@ -263,6 +263,21 @@ class RecordsQueue:
 
         return await self._records.write(work)
 
+    async def undelay(self, stages: Sequence[str], after: float) -> int:
+        """The jobs of these stages that are due only in more than `after` seconds are due now; how
+        many. For stages that never delay for so long: their clock was set back since."""
+        now = self._clock()
+
+        async def work(tx: Tx) -> int:
+            return await tx.run(
+                "UPDATE job SET due_at = $1, leased = 0 WHERE stage = ANY($2) AND due_at > $3",
+                now,
+                list(stages),
+                now + round(after * SECOND),
+            )
+
+        return await self._records.write(work)
+
     async def _each(self, sql: str, rows: Sequence[Row], *, tx: Tx | None) -> int:
         async def work(tx: Tx) -> int:
             return await tx.run_each(sql, rows)

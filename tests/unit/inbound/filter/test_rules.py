@@ -74,6 +74,13 @@ def test_mail_from_a_front_server_is_not_blamed_for_what_was_not_checked() -> No
     assert not fired(Mail(auth=proof(), host=None, listener="lmtp"))
 
 
+def test_a_server_that_mails_itself_does_not_lie() -> None:
+    assert "helo_ours" in fired(Mail(helo="ours.example", host="pool.isp.example"))
+    assert "helo_ours" not in fired(Mail(helo="ours.example", host="ours.example"))
+    for peer in ("127.0.0.1", "::1"):
+        assert "helo_ours" not in fired(Mail(helo="ours.example", host=None, peer=peer))
+
+
 def test_facts_have_defaults_that_meet_few_rules() -> None:
     assert {reason.rule for reason in reasons(RULES, Facts())} <= {"unproved", "no_subject"}
 
