@@ -11,11 +11,14 @@ from typing import Any
 import pytest
 
 from posthouse.clock import DAY, HOUR, SECOND
-from posthouse.directory.model import DmarcAction, DomainSettings
+from posthouse.directory.model import DmarcAction, DomainSettings, Spam
 from posthouse.errors import DnsUnavailable, StorageUnavailable
+from posthouse.inbound.filter import Filter
 from posthouse.inbound.house import Rules
 from posthouse.inbound.lists import DnsList
 from posthouse.inbound.model import Listing
+from posthouse.inbound.screen import Screen
+from posthouse.mail.parse import text
 from posthouse.mailauth.evidence import Arc
 from posthouse.net.dns import Mx, Resolver
 from posthouse.smtp.command import Mail
@@ -544,6 +547,35 @@ async def test_domains_that_differ_about_one_message_each_get_their_way(post: Po
     (_, _, ann), (_, _, bea) = await post.vias(id_)
     assert ann.junk is not None and "another recipient" in ann.junk
     assert bea.junk is None
+
+
+SPAM = MESSAGE + b"\r\nXJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X\r\n"
+
+
+async def _nobody(_pairs: object) -> frozenset[tuple[int, str]]:
+    return frozenset()
+
+
+def screening(post: Post) -> Screen:
+    return Screen(post.records, Filter(text, _nobody), post.clock)
+
+
+async def test_a_domain_may_have_spam_refused_at_once(post: Post) -> None:
+    post.open(screen=screening(post))
+    assert queued((await post.send("ann@acme.test", message=SPAM))[1]), "to Junk, unless the domain says otherwise"
+    await settle(post, spam=Spam.REFUSE)
+    _, replies = await post.send("ann@acme.test", message=SPAM + b"again\r\n")
+    assert codes(replies) == ["550 5.7.1"]
+    assert "looks like spam" in replies[0].text and "GTUBE" in replies[0].text
+    assert ("data", "spam") in [(stage, reason) for stage, reason, *_ in await post.refusals()]
+    assert queued((await post.send("ann@acme.test"))[1]), "what is no spam is taken"
+    assert queued((await post.send("postmaster@acme.test", message=SPAM + b"to the master\r\n"))[1])
+
+
+async def test_spam_is_taken_where_another_recipient_takes_it(post: Post) -> None:
+    post.open(screen=screening(post))
+    await settle(post, spam=Spam.REFUSE)
+    assert queued((await post.send("ann@acme.test", "bea@beta.test", message=SPAM))[1])
 
 
 async def test_a_trusted_list_may_excuse_what_fails_dmarc(post: Post) -> None:

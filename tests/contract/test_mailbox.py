@@ -373,3 +373,20 @@ async def test_too_much_at_once_is_refused(ann: House) -> None:
         await ann.reading.page(1, 1, limit=501)
     with pytest.raises(errors.NotFound):
         await ann.reading.page(1, 99)
+
+
+async def test_whom_an_account_writes_to_is_remembered(ann: House) -> None:
+    head = (
+        b"From: ann@example.com\r\nTo: Bob <Bob@Example.ORG>, nobody\r\nCc: eve@example.net\r\nSubject: x\r\n\r\nhi\r\n"
+    )
+    await ann.append(letter(1))
+    assert await ann.query("SELECT address FROM correspondent") == []
+    await ann.append(head, mailboxes=("sent",), received_at=5)
+    sent = (await ann.boxes())["sent"].id
+    await ann.append(head.replace(b"eve", b"dan"), mailboxes=(sent,), received_at=9)
+    await ann.append(head, mailboxes=("sent",), received_at=7)
+    assert sorted(await ann.query("SELECT address, last_at FROM correspondent WHERE account = 1")) == [
+        ("bob@example.org", 9),
+        ("dan@example.net", 9),
+        ("eve@example.net", 7),
+    ]

@@ -43,7 +43,7 @@ def furnished(town: Town, settings: str, *, top: str = "") -> Server:
     return server
 
 
-async def ordeal(directory: Path, *, kills: int, seed: int, records: str = "", longest: float = 0.6) -> Result:
+async def ordeal(directory: Path, *, kills: int, seed: int, records: str = "", longest: float = 0.45) -> Result:
     """:param longest: seconds that the server lives at most between two kills."""
     extra = f'[records]\nurl = "{records}"\n\n[worker]\nlease = 2\n' if records else ""
     port = free_port()

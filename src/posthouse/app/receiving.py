@@ -31,6 +31,7 @@ from posthouse.inbound.journal import Journal
 from posthouse.inbound.lists import DnsList
 from posthouse.inbound.model import INDEX, STORE
 from posthouse.inbound.notify import announce
+from posthouse.inbound.screen import Screen
 from posthouse.inbound.store import Store
 from posthouse.inbound.upkeep import Upkeep
 from posthouse.mail.parse import text
@@ -54,6 +55,8 @@ from posthouse.worker import Worker
 
 log = structlog.get_logger("app")
 
+_TEXT_LINE = 2**20
+"""Octets. RFC 5321 §4.5.3.1.6 asks for 1000; much mail has longer lines, and they are kept as they are."""
 _ROOM = 2048
 _BATCH = 256
 _INDEX_ROOM = 8
@@ -103,7 +106,8 @@ async def receiving(settings: Settings, ground: Ground, stack: AsyncExitStack) -
         clock=ground.clock,
     )
     index = _index(settings, ground, mail)
-    store = _store(settings, ground, mail, resolver, stack, wake_index=lambda: index.wake(Lane.TRANSACTIONAL))
+    judge = _filter(settings, ground.records, resolver, stack)
+    store = _store(settings, ground, mail, judge, wake_index=lambda: index.wake(Lane.TRANSACTIONAL))
     accept = Accept(
         records=ground.records,
         contents=ground.contents,
@@ -117,6 +121,7 @@ async def receiving(settings: Settings, ground: Ground, stack: AsyncExitStack) -
         lists=[DnsList(one.zone, one.kind, one.weight, one.refuse, one.answers) for one in settings.lists],
         greylist_delay=settings.receive.greylist_delay,
         srs=ground.srs,
+        screen=Screen(ground.records, judge, ground.clock),
         rules=Rules(
             frozenset(one.lower() for one in settings.receive.trusted_forwarders),
             settings.receive.refuse_unknown_senders,
@@ -223,8 +228,7 @@ def _store(
     settings: Settings,
     ground: Ground,
     mail: Mail,
-    resolver: Resolver,
-    stack: AsyncExitStack,
+    judge: Filter,
     *,
     wake_index: Callable[[], None],
 ) -> Worker:
@@ -236,7 +240,7 @@ def _store(
         ground.records,
         ground.contents,
         ground.queue,
-        _filter(settings, ground.records, resolver, stack),
+        judge,
         clock=ground.clock,
         current=worker.current,
         release=worker.release,
@@ -341,5 +345,5 @@ def _options(settings: Settings, listeners: Sequence[Listener]) -> Options:
         key=given.tls_key,
         connections=given.connections,
         per_address=given.connections_per_address,
-        limits=Limits(size=given.max_size, recipients=given.recipients),
+        limits=Limits(size=given.max_size, text_line=_TEXT_LINE, recipients=given.recipients),
     )

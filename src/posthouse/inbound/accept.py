@@ -24,6 +24,7 @@ from posthouse.inbound.greylist import Greylist
 from posthouse.inbound.house import Authenticate, House, Rules
 from posthouse.inbound.lists import DnsList, Lists
 from posthouse.inbound.refusals import Refusals
+from posthouse.inbound.screen import Screen
 from posthouse.inbound.session import Session
 from posthouse.inbound.trace import authenticator, tracer
 from posthouse.mail.srs import Srs
@@ -54,6 +55,7 @@ class Accept:
         rules: Rules | None = None,
         srs: Srs | None = None,
         authenticate: Authenticate | None = None,
+        screen: Screen | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """
@@ -62,6 +64,7 @@ class Accept:
         :param authserv_id: ours in Authentication-Results; None takes `hostname`.
         :param greylist_delay: seconds, where a domain has greylisting on.
         :param srs: of what is sent on, so that its bounces find the way back.
+        :param screen: judges mail to domains that refuse spam; None: it goes to Junk there too.
         :param authenticate: None: `mailauth.authenticate` with this `lookup`.
         """
         asked = Lists(lists, lookup)
@@ -87,6 +90,7 @@ class Accept:
             rules or Rules(),
             clock,
             srs,
+            screen,
             asked.refusing,
         )
 

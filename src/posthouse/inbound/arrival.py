@@ -11,8 +11,8 @@ import msgspec
 from prometheus_client import Counter
 
 from posthouse import ids
-from posthouse.directory.model import Resolution, Target
-from posthouse.inbound import policy, recipients
+from posthouse.directory.model import Resolution, Spam, Target
+from posthouse.inbound import policy, recipients, screen
 from posthouse.inbound.checks import Facts
 from posthouse.inbound.durable import Entry, RcptRow
 from posthouse.inbound.house import Hop, House
@@ -71,6 +71,7 @@ async def receive(house: House, envelope: Envelope, message: bytes | mmap) -> Se
     else:
         evidence = await _authenticated(house, envelope, message, evidence)
         _judge(house, evidence, judged, len(message))
+        await _screen(house, envelope, message, evidence, judged)
     taken = _taken(envelope, judged)
     accepted = await _keep(house, envelope, taken, evidence, message) if taken else None
     return _replies(house, envelope, evidence, judged, accepted)
@@ -113,6 +114,38 @@ def _judge(house: House, evidence: Evidence, judged: Sequence[_Judged], size: in
             one.refused = (Reply(550, "5.7.1", (verdict.refuse,)), "dmarc")
         else:
             one.refused = recipients.no_room(one.found, size)
+
+
+async def _screen(
+    house: House, envelope: Envelope, message: bytes | mmap, evidence: Evidence, judged: Sequence[_Judged]
+) -> None:
+    """Spam is refused where the domain says so, and all the accounts that it leads to see it so."""
+    asking = [one for one in judged if one.refused is None and _refuses_spam(one.found)]
+    if house.screen is None or not asking or len(message) > screen.MOST:
+        return
+    whom = [(target.tenant_id, one.path, target.account) for one in asking for target in one.found.targets]
+    verdicts = iter(await house.screen(bytes(message), evidence, envelope.mail.reverse_path, whom))
+    for one in asking:
+        seen = [next(verdicts) for _ in one.found.targets]
+        if all(verdict.junk for verdict in seen):
+            worst = max(seen[0].reasons, key=lambda reason: reason.score, default=None)
+            why = f"; above all: {worst.text}" if worst is not None else ""
+            text = f"The message looks like spam ({seen[0].score:g} points){why}"
+            one.refused = (Reply(550, "5.7.1", (_spoken(text),)), "spam")
+
+
+def _spoken(text: str) -> str:
+    """For a reply: ASCII, and within a line (RFC 5321 §4.5.3.1.5)."""
+    return "".join(char if " " <= char <= "~" else "?" for char in text)[:400]
+
+
+def _refuses_spam(found: Resolution) -> bool:
+    return (
+        found.settings.spam is Spam.REFUSE
+        and not found.duty
+        and bool(found.targets)
+        and all(target.account for target in found.targets)
+    )
 
 
 def _taken(envelope: Envelope, judged: Sequence[_Judged]) -> list[_Judged]:

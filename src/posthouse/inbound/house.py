@@ -15,6 +15,7 @@ from posthouse.inbound.checks import Checks
 from posthouse.inbound.durable import Durable
 from posthouse.inbound.greylist import Greylist
 from posthouse.inbound.refusals import Refusals
+from posthouse.inbound.screen import Screen
 from posthouse.mail.srs import Srs
 from posthouse.mailauth.evidence import Authentication
 from posthouse.smtp.peer import Tls
@@ -81,5 +82,7 @@ class House:
     clock: Clock
     srs: Srs | None
     """Takes back what bounces of what was sent on; None: nothing is sent on."""
+    screen: Screen | None
+    """For domains that refuse spam; None: none is refused."""
     refusing: bool
     """Some list refuses, so a recipient waits for what the lists say."""

@@ -13,7 +13,7 @@ import msgspec
 
 from posthouse.clock import Clock
 from posthouse.errors import Conflict, NotFound
-from posthouse.mailbox import folders, quota, removal, verbs
+from posthouse.mailbox import correspondents, folders, quota, removal, verbs
 from posthouse.mailbox.books import Books, open_books
 from posthouse.mailbox.deliver import deliver
 from posthouse.mailbox.entries import Account
@@ -174,6 +174,7 @@ class Mailboxes:
                 await quota.check(tx, row, sum(one.record.size for one, _ in wanted))
             await quota.keep(tx, self._contents, [content for _, content in wanted])
             found = await deliver(tx, books, [one for one, _ in wanted])
+            await correspondents.learn(tx, account, [one for one, _ in wanted])
             await self._indexing(tx, [(account, one.email) for one in found if one is not None], ())
             stored = iter(found)
             return [next(stored) if is_new else None for is_new in new]

@@ -29,6 +29,6 @@ def test_links_lead_somewhere(page: Path) -> None:
             continue
         path, _, anchor = link.partition("#")
         target = (page.parent / path).resolve() if path else page
-        if not target.is_file() or (anchor and anchor not in _anchors(target)):
+        if not target.exists() or (anchor and anchor not in _anchors(target)):
             lost.append(link)
     assert lost == []

@@ -47,7 +47,7 @@ async def test_one_that_fails_does_not_hold_the_others() -> None:
     written.open.set()
     told = await asyncio.wait_for(asyncio.gather(*futures, return_exceptions=True), 5)
     assert [type(one) for one in told] == [type(None), type(None), ValueError, type(None)]
-    assert sorted(sum(written.steps, [])) == [1, 2, 4]
+    assert sorted(one for step in written.steps for one in step) == [1, 2, 4]
 
 
 async def test_storage_away_is_told_to_all_and_the_next_is_tried() -> None:
