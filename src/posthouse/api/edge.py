@@ -110,7 +110,8 @@ class Api:
             refuse_parameters(call.query_string)
         if operation.body is not None:
             options = self._options
-            call.data = await read_body(receive, call.headers, limit=options.max_body, seconds=options.body_seconds)
+            limit = max(options.max_body, operation.largest)
+            call.data = await read_body(receive, call.headers, limit=limit, seconds=options.body_seconds)
         if operation.once:
             return await self._once.run(operation.handler, self._context, call, secret=operation.secret)
         return await operation.handler(self._context, call)

@@ -49,6 +49,8 @@ class Operation:
     """Its body may hold a password: what is kept of it under the key cannot be guessed from."""
     idempotent: bool = False
     """It takes an `Idempotency-Key`, and keeps the answer itself."""
+    largest: int = 0
+    """Octets of its body, where they may be more than of others."""
     limited: bool = False
     """Every answer tells the caller's standing in the rate limit."""
     example: Any = None

@@ -24,6 +24,8 @@ MARKS = Body(MarksDraft)
 MAIL = frozenset({Scope.MAIL})
 OCTETS_AT_ONCE = 8_000_000
 """Of several messages; a single one may be as large as the body of a request."""
+LARGEST = 80_000_000
+"""Octets of a request's body: a message of 55 MB in base64."""
 
 
 async def take(context: Context, call: Call) -> Reply:
@@ -86,6 +88,7 @@ OPERATIONS = (
         body=DRAFT,
         answer=ImportView,
         once=True,
+        largest=LARGEST,
         example={"emails": [{"raw": "U3ViamVjdDogSGkNCg0KSGkNCg==", "source": "old.mbox", "position": 20}]},
         answer_example={"stored": 1, "emails": [{"id": 12, "thread": 7}]},
         problems=(429,),
