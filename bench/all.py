@@ -22,7 +22,7 @@ from types import ModuleType
 from rich.console import Console
 from rich.table import Table
 
-from bench import deliver, inbox, lanes, material, memory, parse, postfix, search, send, submit, threads
+from bench import accept, deliver, inbox, lanes, material, memory, parse, postfix, search, send, submit, threads
 from bench.postgres import cluster
 from bench.report import Report, said, show, shown, verdict
 
@@ -35,6 +35,7 @@ BENCHMARKS: dict[str, ModuleType] = {
     "search": search,
     "parse": parse,
     "threads": threads,
+    "accept": accept,
     "deliver": deliver,
     "inbox": inbox,
 }
@@ -47,6 +48,7 @@ _QUICK: dict[str, list[str]] = {
     "search": ["--messages", "30000"],
     "parse": ["--rounds", "3"],
     "threads": ["--accounts", "4"],
+    "accept": ["--messages", "3000"],
     "deliver": ["--messages", "5000"],
     "inbox": ["--largest", "100000", "--rounds", "200"],
 }

@@ -50,9 +50,11 @@ def names() -> Generator[int, None, None]:
         ended = threading.Event()
         thread = threading.Thread(target=_answer_all, args=(sock, ended), daemon=True)
         thread.start()
-        yield int(sock.getsockname()[1])
-        ended.set()
-        thread.join()
+        try:
+            yield int(sock.getsockname()[1])
+        finally:
+            ended.set()
+            thread.join()
 
 
 def _answer_all(sock: socket.socket, ended: threading.Event) -> None:

@@ -6,12 +6,13 @@ look at a bounded number of rows: a page may be short, or empty, with more behin
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Final
 
 import msgspec
 
-from posthouse.clock import Clock
+from posthouse.clock import SECOND, Clock, now
 from posthouse.errors import NotFound
 from posthouse.events.story import Explanation
 from posthouse.inbound import explain
@@ -22,6 +23,8 @@ LOOKED_AT: Final = 20_000
 """Rows that one page may cost."""
 RECIPIENTS_AT_MOST: Final = 1000
 """Of one message that are told."""
+_WRITTEN_WITHIN: Final = 1_500_000
+"""µs: refusals are written in the background, in batches."""
 
 _evidence = msgspec.json.Decoder(Evidence)
 
@@ -147,14 +150,22 @@ class Journal:
         return await self._records.read(work)
 
     async def refusal(self, owners: Sequence[str], id_: str) -> explain.Refusal:
-        """
+        """One that was told to a peer a moment ago may not be written yet: it is waited for.
+
         :param owners: tenants whose refusal it may be; '' for domains that are nobody's here.
         :raises NotFound: code `refusal_not_found`.
         """
-        row = await self._records.read(lambda tx: tx.row(_REFUSAL, id_, list(owners)))
+        row = await self._refusal(owners, id_)
+        moment = now()
+        if row is None and _first("rfs", moment - _WRITTEN_WITHIN) <= id_ < _first("rfs", moment + SECOND):
+            await asyncio.sleep(_WRITTEN_WITHIN / SECOND)
+            row = await self._refusal(owners, id_)
         if row is None:
             raise NotFound("There is no such refusal", code="refusal_not_found")
         return explain.Refusal(*row)
+
+    async def _refusal(self, owners: Sequence[str], id_: str) -> Row | None:
+        return await self._records.read(lambda tx: tx.row(_REFUSAL, id_, list(owners)))
 
 
 def _newest(prefix: str, before: str | None, until: int | None) -> str:
