@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from structlog.testing import capture_logs
+
 from posthouse.clock import DAY, SECOND
 from posthouse.inbound.greylist import Greylist
 from posthouse.inbound.housekeeping import Housekeeping
@@ -96,5 +98,7 @@ async def test_old_changes_are_cut_and_the_floor_says_so(house: House) -> None:
 async def test_storage_that_is_away_is_no_failure(house: House) -> None:
     housekeeping, _ = keeping(house)
     await house.records.close()
-    async with asyncio.timeout(20):
-        await housekeeping.round()
+    with capture_logs() as logged:
+        async with asyncio.timeout(20):
+            await housekeeping.round()
+    assert [line["event"] for line in logged] == ["housekeeping_waits_for_storage"]

@@ -120,6 +120,8 @@ async def test_a_report_that_fails_makes_no_report(house: House) -> None:
     house.peers.answers = {"x@b.example": NO, "bob@s.example": NO}
     await give(house)
     await ended(house, "bounced", "bounced")
+    assert await house.count("message") == 2, "the forward and its report, and no report of that"
+    assert await house.count("relayed") == 0
 
 
 async def test_a_suppressed_address_is_a_failure_to_the_sender(house: House) -> None:

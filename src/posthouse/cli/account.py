@@ -65,11 +65,12 @@ async def list_(
     """List accounts, by address."""
     async with session.client() as client:
         found = await client.pages("/v1/accounts", limit, domain=domain)
-    if session.out.as_json:
-        session.out.data(found)
-        return
-    rows = ({**one, "used": shown(one["used"]), "quota": shown(one["quota"], none="-")} for one in found)
-    session.out.table(_COLUMNS, rows, empty="There are no accounts; `posthouse account add ADDRESS` adds one.")
+    session.out.listed(
+        found,
+        _COLUMNS,
+        empty="There are no accounts; `posthouse account add ADDRESS` adds one.",
+        row=lambda one: {**one, "used": shown(one["used"]), "quota": shown(one["quota"], none="-")},
+    )
 
 
 @app.command("show")

@@ -46,10 +46,7 @@ async def list_(
     """List aliases, groups and catch-alls."""
     async with session.client() as client:
         found = await client.pages("/v1/aliases", limit)
-    if session.out.as_json:
-        session.out.data(found)
-        return
-    session.out.table(_COLUMNS, found, empty="There are no aliases.")
+    session.out.listed(found, _COLUMNS, empty="There are no aliases.")
 
 
 @app.command("remove")

@@ -52,10 +52,7 @@ async def list_(
     """List the domains and their state."""
     async with session.client() as client:
         found = await client.pages("/v1/domains", limit)
-    if session.out.as_json:
-        session.out.data(found)
-        return
-    session.out.table(_COLUMNS, found, empty="There are no domains; `posthouse domain add DOMAIN` adds one.")
+    session.out.listed(found, _COLUMNS, empty="There are no domains; `posthouse domain add DOMAIN` adds one.")
 
 
 @app.command("show")

@@ -57,11 +57,12 @@ async def list_(
     """List the keys, without secrets."""
     async with session.client() as client:
         keys = await client.pages("/v1/keys", limit)
-    if session.out.as_json:
-        session.out.data(keys)
-        return
-    rows = [{**key, "state": "revoked" if key.get("revoked_at") else "active"} for key in keys]
-    session.out.table(_COLUMNS, rows, empty="There are no keys; `posthouse key create NAME` makes one.")
+    session.out.listed(
+        keys,
+        _COLUMNS,
+        empty="There are no keys; `posthouse key create NAME` makes one.",
+        row=lambda key: {**key, "state": "revoked" if key.get("revoked_at") else "active"},
+    )
 
 
 @app.command("revoke")

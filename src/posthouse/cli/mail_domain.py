@@ -47,11 +47,8 @@ async def list_(
     """List the domains that mail is received for."""
     async with session.client() as client:
         found = await client.pages("/v1/mail-domains", limit)
-    if session.out.as_json:
-        session.out.data(found)
-        return
-    session.out.table(
-        _COLUMNS, map(_row, found), empty="Mail is received for no domain; `posthouse mail-domain add DOMAIN`."
+    session.out.listed(
+        found, _COLUMNS, empty="Mail is received for no domain; `posthouse mail-domain add DOMAIN`.", row=_row
     )
 
 

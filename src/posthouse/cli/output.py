@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -89,6 +89,23 @@ class Output:
         """A line beside the answer: what to do next, what is going on."""
         if not self.as_json:
             self.errors.print(Text(clean(text), style="dim"), soft_wrap=True)
+
+    def listed(
+        self,
+        found: Sequence[dict[str, Any]],
+        columns: Sequence[Column],
+        *,
+        empty: str,
+        row: Callable[[dict[str, Any]], Mapping[str, Any]] | None = None,
+    ) -> None:
+        """What a list command found: as it is for programs, as a table for people.
+
+        :param row: makes a line of the table of one.
+        """
+        if self.as_json:
+            self.data(found)
+        else:
+            self.table(columns, found if row is None else map(row, found), empty=empty)
 
     def table(self, columns: Sequence[Column], rows: Iterable[Mapping[str, Any]], *, empty: str) -> None:
         """:param empty: the sentence shown when there are no rows."""

@@ -54,10 +54,7 @@ async def list_(
     """List suppressed addresses and why."""
     async with session.client() as client:
         found: list[dict[str, Any]] = await client.pages("/v1/suppressions", limit, address=address, reason=reason)
-    if session.out.as_json:
-        session.out.data(found)
-        return
-    session.out.table(_COLUMNS, found, empty="Nothing is suppressed.")
+    session.out.listed(found, _COLUMNS, empty="Nothing is suppressed.")
 
 
 @app.command("remove")

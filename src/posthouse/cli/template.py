@@ -94,10 +94,7 @@ async def list_(
     """List the templates."""
     async with session.client() as client:
         found = await client.pages("/v1/templates", limit)
-    if session.out.as_json:
-        session.out.data(found)
-        return
-    session.out.table(_COLUMNS, found, empty="There are no templates; `posthouse template create NAME` makes one.")
+    session.out.listed(found, _COLUMNS, empty="There are no templates; `posthouse template create NAME` makes one.")
 
 
 @app.command("create")

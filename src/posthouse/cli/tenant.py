@@ -59,10 +59,7 @@ async def list_(
     """List the tenants."""
     async with session.client() as client:
         tenants = await client.pages("/v1/tenants", limit)
-    if session.out.as_json:
-        session.out.data(tenants)
-        return
-    session.out.table(_COLUMNS, tenants, empty="There are no tenants; run `posthouse init`.")
+    session.out.listed(tenants, _COLUMNS, empty="There are no tenants; run `posthouse init`.")
 
 
 @app.command("show")

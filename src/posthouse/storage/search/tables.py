@@ -9,6 +9,7 @@ search_meta    (key, value)                                             needs_re
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -70,7 +71,7 @@ class Placed:
 Prepared = tuple[Doc, Tokens]
 
 
-class TableSearch:
+class TableSearch(ABC):
     """`index` and `query` over a Records; a backend adds how words are kept and asked for."""
 
     def __init__(self, records: Records) -> None:
@@ -108,19 +109,19 @@ class TableSearch:
 
     # A backend's own.
 
+    @abstractmethod
     async def _first_number(self, tx: Tx) -> int | None:
         """The number of the next message, where messages are numbered."""
-        raise NotImplementedError
 
-    async def _insert(self, tx: Tx, placed: Sequence[Placed]) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def _insert(self, tx: Tx, placed: Sequence[Placed]) -> None: ...
 
-    async def _remove(self, tx: Tx, account: str, emails: Sequence[str]) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def _remove(self, tx: Tx, account: str, emails: Sequence[str]) -> None: ...
 
+    @abstractmethod
     def _fetcher(self, tx: Tx, account_no: int, holds: int, root: Node, before: Hit) -> Fetch:
         """`holds`: how many messages the account has had."""
-        raise NotImplementedError
 
     # Shared.
 
