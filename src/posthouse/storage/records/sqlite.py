@@ -18,6 +18,7 @@ import contextlib
 import os
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -71,7 +72,7 @@ def _answer(requests: list[_Request]) -> None:
         _answer([request for request in requests if request.loop is not loop])
 
 
-class _Worker:
+class _Worker(ABC):
     """A thread with a connection of its own, fed by a queue; None in the queue ends it."""
 
     def __init__(self, name: str, waiting: SimpleQueue[_Request | None], open_engine: Callable[[], Engine]) -> None:
@@ -101,8 +102,8 @@ class _Worker:
         finally:
             engine.close()
 
-    def _serve(self, engine: Engine) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _serve(self, engine: Engine) -> None: ...
 
     def interrupt_after(self, seconds: float) -> None:
         """From another thread: end what has run for longer."""
