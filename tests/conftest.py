@@ -48,7 +48,13 @@ START_SECONDS = 900  # the first start may build or install the server
 S3_ACCESS_KEY, S3_SECRET_KEY, S3_BUCKET = "test", "testsecret", "test"
 
 # The fixtures, and the params naming them, by which a test shows that it needs a service.
-SERVICES = {"postgres": {"postgres_server", "postgres_url"}, "s3": {"s3_server", "s3_blobs"}}
+SERVICES = {
+    "postgres": {"postgres_server", "postgres_url"},
+    "s3": {"s3_server", "s3_blobs"},
+    "kafka": {"kafka_server"},
+    "redis": {"redis_server"},
+    "opensearch": {"opensearch_server"},
+}
 
 
 @dataclass
@@ -199,6 +205,24 @@ def postgres_server() -> str:
 def s3_server() -> str:
     """The endpoint of a running S3 server with the bucket S3_BUCKET."""
     return _url_of("s3")
+
+
+@pytest.fixture(scope="session")
+def kafka_server() -> str:
+    """`HOST:PORT` of a running Kafka of one node."""
+    return _url_of("kafka")
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> str:
+    """The URL of a running Redis."""
+    return _url_of("redis")
+
+
+@pytest.fixture(scope="session")
+def opensearch_server() -> str:
+    """The URL of a running OpenSearch of one node."""
+    return _url_of("opensearch")
 
 
 @pytest.fixture(scope="session")

@@ -123,6 +123,28 @@ stop_pid() {
   rm -f "$pidfile"
 }
 
+# maven_libs DEPENDENCIES [DEST]: the jars of a pom <dependencies> body, with everything
+# they need at run time, copied to DEST ($home/lib). Done again only when the body changes.
+maven_libs() {
+  local body=$1 dest=${2:-$home/lib} work=$home/run/pom
+  [ "$(cat "$dest/.dependencies" 2>/dev/null)" = "$body" ] && return 0
+  command -v mvn >/dev/null && command -v java >/dev/null || apt_install openjdk-17-jre-headless maven
+  say "fetching jars with Maven"
+  rm -rf "$dest" "$work"; mkdir -p "$dest" "$work"
+  cat >"$work/pom.xml" <<POM
+<project>
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>local.services</groupId><artifactId>$name</artifactId><version>1</version><packaging>pom</packaging>
+  <dependencies>$body</dependencies>
+</project>
+POM
+  gently mvn -B -q -Dstyle.color=never -f "$work/pom.xml" \
+    org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies \
+    -DincludeScope=runtime -DoutputDirectory="$dest" >"$work/mvn.log" 2>&1 \
+    || { cat "$work/mvn.log" >&2; die "Maven could not resolve the jars"; }
+  printf '%s' "$body" >"$dest/.dependencies"
+}
+
 # main VERB: call the script's own function; `start` and `stop` are idempotent.
 main() {
   # One verb at a time for each service; a server must not inherit the lock (9>&-).

@@ -86,6 +86,9 @@ class Records(Section):
     statement_timeout: Seconds = Field(
         default=30.0, description="A statement that takes longer is ended and the request answered 503."
     )
+    replica_url: Annotated[str, _schemes("postgresql")] | None = Field(
+        default=None, description="A read replica, for listings and statistics that may lag; never for mailboxes."
+    )
 
 
 class Blobs(Section):
@@ -100,6 +103,31 @@ class Blobs(Section):
     region: str = Field(default="us-east-1", description="Region of the bucket.")
     access_key: SecretStr | None = Field(default=None, description="Access key id of the object store.")
     secret_key: SecretStr | None = Field(default=None, description="Secret key of the object store.")
+
+
+class Queue(Section):
+    """What carries jobs between the stages."""
+
+    url: Annotated[str, _schemes("records", "kafka")] = Field(
+        default="records:", description="`records:` (a table beside the ledger) or `kafka://HOST:PORT[,HOST:PORT…]`."
+    )
+
+
+class Bus(Section):
+    """What processes tell each other, and the limits and caches that they share."""
+
+    url: Annotated[str, _schemes("local", "redis", "rediss")] = Field(
+        default="local:", description="`local:` (one process) or `redis://USER:PASSWORD@HOST:PORT/NUMBER`."
+    )
+
+
+class Search(Section):
+    """Where the full-text index lies."""
+
+    url: Annotated[str, _schemes("records", "http", "https")] = Field(
+        default="records:",
+        description="`records:` (FTS5 beside SQLite, text search in PostgreSQL) or an OpenSearch server's address.",
+    )
 
 
 class Http(Section):
@@ -363,6 +391,9 @@ class Settings(Section):
     )
     records: Records = Field(default=Records(), description="")
     blobs: Blobs = Field(default=Blobs(), description="")
+    queue: Queue = Field(default=Queue(), description="")
+    bus: Bus = Field(default=Bus(), description="")
+    search: Search = Field(default=Search(), description="")
     http: Http = Field(default=Http(), description="")
     render: Render = Field(default=Render(), description="")
     send: Send = Field(default=Send(), description="")
