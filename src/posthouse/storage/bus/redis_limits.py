@@ -168,8 +168,9 @@ class RedisLimits(SharedLimits):
             await self._beat()
 
     async def _beat(self) -> None:
-        if not self._groups:
-            return
         with suppress(Away):
+            if not self._groups:
+                await self._link.call(("PING",))  # so that its loss is noticed
+                return
             counts = await self._link.run(ALIVE, self._alive_keys(), [self.name, int(ALIVE_FOR * 1000)])
             self._seen = dict(zip(self._groups, map(int, counts), strict=True))
