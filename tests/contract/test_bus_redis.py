@@ -104,7 +104,10 @@ async def test_a_change_goes_from_one_process_to_another_and_comes_once(
 
 
 async def test_namespaces_do_not_hear_each_other(stack: contextlib.AsyncExitStack, url: str, redis_server: str) -> None:
-    one, other = await process(stack, url), await process(stack, f"{redis_server}?namespace=other-{secrets.token_hex(4)}")
+    one, other = (
+        await process(stack, url),
+        await process(stack, f"{redis_server}?namespace=other-{secrets.token_hex(4)}"),
+    )
     there = await ear(stack, other, ["7"])
     one.bus.publish([Change("7", 1)])
     await asyncio.sleep(0.1)
@@ -200,7 +203,7 @@ async def test_records_away_at_the_same_time_are_asked_again(stack: contextlib.A
     await asyncio.to_thread(own.stop)
     await until(lambda: len(truth.asked) > 3)
     await asyncio.to_thread(own.start)
-    await until(lambda: one.connected())
+    await until(one.connected)
     truth.away = False
     await until(lambda: there.modseq("7") == 1)
 
@@ -221,7 +224,7 @@ async def test_a_hung_redis_is_away_and_holds_up_nobody(
     truth.modseqs = {"7": 3}
     await until(lambda: there.modseq("7") == 3)
     own.go_on()
-    await until(lambda: one.connected())
+    await until(one.connected)
 
 
 async def test_a_wiped_redis_changes_nothing(stack: contextlib.AsyncExitStack, own: OwnRedis) -> None:
@@ -266,7 +269,7 @@ async def test_a_start_without_redis(stack: contextlib.AsyncExitStack, own: OwnR
     truth.modseqs = {"7": 1}
     await until(lambda: there.modseq("7") == 1)
     await asyncio.to_thread(own.start)
-    await until(lambda: one.connected())
+    await until(one.connected)
 
 
 async def test_malformed_messages_are_ignored(stack: contextlib.AsyncExitStack, own: OwnRedis) -> None:
