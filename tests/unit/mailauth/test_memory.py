@@ -90,8 +90,8 @@ async def test_signatures_are_always_verified(memory: Memory) -> None:
 
 async def test_what_a_record_makes_of_the_local_part_is_of_one_message(memory: Memory) -> None:
     lookup = Lookup(
-        ZONE
-        | {
+        {
+            **ZONE,
             "example.com": {"TXT": ["v=spf1 exists:%{l}.who.example.com -all"]},
             "good.who.example.com": {"A": ["127.0.0.2"]},
         }
