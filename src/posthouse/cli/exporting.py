@@ -6,7 +6,8 @@
 
 Bytes are as they came, but in mbox and maildir lines end in LF where all of a message's end in
 CR LF, as programs there want it; `posthouse import` gives back the same bytes. An email in
-several mailboxes is in each of them; flags are in the names of a Maildir only.
+several mailboxes is in each of them. Keywords stand in the names of a Maildir's files, and in mbox
+in fields above each message, which `posthouse import` takes off again; .eml files have none.
 """
 
 from __future__ import annotations
@@ -139,7 +140,7 @@ async def _mbox(reader: _Reader, root: Path, box: places.Box) -> int:
     try:
         with partial.open("wb") as file:
             async for email in reader.emails(box):
-                file.write(mbox.entry(email.raw, sender=email.sender, at=email.received_at))
+                file.write(mbox.entry(email.raw, sender=email.sender, at=email.received_at, keywords=email.keywords))
                 written += 1
             file.flush()
             os.fsync(file.fileno())
