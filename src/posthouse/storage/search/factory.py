@@ -7,8 +7,6 @@ from pathlib import Path
 from posthouse.storage.records.address import SqliteAddress, parse
 from posthouse.storage.search.base import Search
 from posthouse.storage.search.fts5 import Fts5Search
-from posthouse.storage.search.opensearch import OpenSearch
-from posthouse.storage.search.opensearch import address as opensearch
 from posthouse.storage.search.postgres import PostgresSearch
 
 FILE = "search.db"
@@ -24,7 +22,10 @@ async def open_search(url: str, *, read_only: bool = False) -> Search:
     :raises StorageUnavailable: `search_unavailable`: the file cannot be opened.
     """
     if url.startswith(("http://", "https://")):
-        return OpenSearch(opensearch.parse(url), read_only=read_only)
+        # Here, since its client takes longer to import than all the rest of a command.
+        from posthouse.storage.search.opensearch import OpenSearch, parse_address  # noqa: PLC0415
+
+        return OpenSearch(parse_address(url), read_only=read_only)
     address = parse(url)
     if isinstance(address, SqliteAddress):
         return await Fts5Search.open(address.path, read_only=read_only)

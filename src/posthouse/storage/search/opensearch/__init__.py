@@ -10,6 +10,7 @@
 Words come from `storage.search.tokens`, as on every backend; OpenSearch divides at spaces only.
 """
 
+from posthouse.storage.search.opensearch.address import parse as parse_address
 from posthouse.storage.search.opensearch.engine import OpenSearch
 
-__all__ = ["OpenSearch"]
+__all__ = ["OpenSearch", "parse_address"]

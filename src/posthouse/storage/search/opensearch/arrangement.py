@@ -8,6 +8,7 @@ import random
 import structlog
 
 from posthouse.storage.search.base import unavailable
+from posthouse.storage.search.opensearch import answers
 from posthouse.storage.search.opensearch.address import Address
 from posthouse.storage.search.opensearch.client import Client, Refused
 from posthouse.storage.search.opensearch.layout import Action, Layout, State, definition
@@ -45,11 +46,15 @@ class Arrangement:
                 if refused.status != 404:
                     raise unavailable(f"OpenSearch: {refused}") from None
                 answer = {}
-            state = self.layout.state(answer)
+            found = answers.read(answer, answers.Aliases)
+            state = self.layout.state({name: about.aliases for name, about in found.items()})
             if state.whole or not make:
                 self._seen = state if state.whole else None
                 return state
-            await self._make(state.next, self.layout.first_aliases(state))
+            if mended := self.layout.mended(state):
+                await self._step(mended)
+            else:
+                await self._make(state.next, self.layout.first_aliases(state))
         raise unavailable("OpenSearch: no index can be made")
 
     async def begin(self) -> None:

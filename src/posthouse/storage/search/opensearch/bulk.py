@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
 
 import msgspec
 
+from posthouse.storage.search.opensearch.answers import Line, Trouble
 from posthouse.storage.search.opensearch.layout import LONGEST_WORD
 from posthouse.storage.search.prepare import Prepared
 
@@ -16,6 +16,8 @@ OCTETS_AT_ONCE = 5_000_000
 """Of one request; a single message may be larger."""
 _ID_AT_MOST = 512
 """Octets (OpenSearch's own bound)."""
+_PASSING = ("cluster_block_exception", "index_closed_exception")
+"""Of the index, not of the message: a full disk, an operator's hand."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -104,19 +106,16 @@ def requests(items: Sequence[Item]) -> Iterator[list[Item]]:
         yield part
 
 
-def outcome(answer: dict[str, Any]) -> tuple[Outcome, str]:
-    """Of one line, by `{"create": {"status": …, "error": {"type": …, "reason": …}}}`, and why."""
-    (about,) = answer.values()
-    status, error = about["status"], about.get("error") or {}
-    kind, reason = str(error.get("type", "")), str(error.get("reason", ""))
+def outcome(line: Line) -> tuple[Outcome, str]:
+    """What came of it, and why."""
+    status, error = line.status, line.error or Trouble()
     if status < 300:
         return Outcome.DONE, ""
-    if status == 409 or (status == 404 and not error):
+    if status == 409 or (status == 404 and line.error is None):  # there already; not there to be deleted
         return Outcome.ALREADY, ""
-    if status == 404 and kind in ("index_not_found_exception", "shard_not_found_exception"):
-        return Outcome.MOVED, kind
-    if status == 429 or status >= 500 or status == 404:
-        return Outcome.BUSY, f"{status} {kind}: {reason}"
-    if kind in ("cluster_block_exception", "index_closed_exception"):
-        return Outcome.BUSY, f"{status} {kind}: {reason}"
-    return Outcome.POISON, f"{status} {kind}: {reason}"
+    why = f"{status} {error.type}: {error.reason}"
+    if status == 404 and error.type == "index_not_found_exception":
+        return Outcome.MOVED, why
+    if status in (403, 404, 429) or status >= 500 or error.type in _PASSING:
+        return Outcome.BUSY, why
+    return Outcome.POISON, why

@@ -19,7 +19,7 @@ from posthouse.storage.search.base import (
     position,
     unavailable,
 )
-from posthouse.storage.search.opensearch import bulk, dsl
+from posthouse.storage.search.opensearch import answers, bulk, dsl
 from posthouse.storage.search.opensearch.address import Address
 from posthouse.storage.search.opensearch.arrangement import Arrangement
 from posthouse.storage.search.opensearch.client import Client, Refused
@@ -45,7 +45,7 @@ class OpenSearch:
         self._client = Client(address)
         self._arrangement = Arrangement(self._client, address)
         self._writing = Writing(self._client, self._arrangement)
-        self._refreshing = Refreshing(self._client, self._arrangement.layout.read)
+        self._refreshing = Refreshing(self._client, self._arrangement)
         self._read_only = read_only
 
     async def index(self, docs: Sequence[Doc]) -> int:
@@ -74,7 +74,7 @@ class OpenSearch:
                 answer = await self._search(account, query.root, most + 1, start)
         except TimeoutError:
             raise unavailable("the query took too long") from None
-        return _page(answer, most, first=start is None)
+        return _page(answers.read(answer, answers.Found), most, first=start is None)
 
     async def clear(self) -> None:
         self._check_writable()
@@ -91,21 +91,17 @@ class OpenSearch:
             raise unavailable("OpenSearch: there is no index")
         name = self._arrangement.layout.index(number)
         await self._client.call("POST", f"/{name}/_refresh", params={"filter_path": "_none"})
-        stats = await self._client.call("GET", f"/{name}/_stats/docs,store", params={"filter_path": "_all.primaries"})
-        totals = stats["_all"]["primaries"]
-        return Size(
-            totals["docs"]["count"],
-            totals["docs"]["deleted"],
-            totals["store"]["size_in_bytes"],
-            state.due[1] if state.due is not None else None,
-        )
+        answer = await self._client.call("GET", f"/{name}/_stats/docs,store", params={"filter_path": "_all.primaries"})
+        counted = answers.read(answer, answers.Stats).every.primaries
+        why = state.due[1] if state.due is not None else None
+        return Size(counted.docs.count, counted.docs.deleted, counted.store.size_in_bytes, why)
 
     async def ready(self) -> None:
-        await self._arrangement.looked(make=not self._read_only)
-        health = await self._client.call(
-            "GET", f"/_cluster/health/{self._arrangement.layout.read}", params={"filter_path": "status"}
-        )
-        if health["status"] == "red":
+        if not (await self._arrangement.looked(make=not self._read_only)).whole:
+            raise unavailable("OpenSearch: there is no index")
+        path = f"/_cluster/health/{self._arrangement.layout.read}"
+        answer = await self._client.call("GET", path, params={"filter_path": "status"})
+        if answers.read(answer, answers.Health).status == "red":
             raise unavailable("OpenSearch: a shard of the index is missing (red)")
 
     async def close(self) -> None:
@@ -149,13 +145,12 @@ class OpenSearch:
             raise unavailable(f"OpenSearch: {refused}") from None
 
 
-def _page(answer: Any, most: int, *, first: bool) -> Page:
+def _page(found: answers.Found, most: int, *, first: bool) -> Page:
     """:raises StorageUnavailable: only a part of the index was looked at."""
-    if answer["timed_out"]:
+    if found.timed_out:
         raise unavailable("the query took too long")
-    found = answer["hits"]
-    hits: list[tuple[int, str]] = [(at, email) for at, email in (hit["sort"] for hit in found.get("hits", ()))]
+    hits = [hit.sort for hit in found.hits.hits]
     following = position(*hits[most - 1]) if len(hits) > most else None
-    total = found.get("total") if first else None
-    counted = total["value"] if total is not None and total["relation"] == "eq" else None
+    total = found.hits.total if first else None
+    counted = total.value if total is not None and total.relation == "eq" else None
     return Page(tuple(email for _, email in hits[:most]), following, counted)

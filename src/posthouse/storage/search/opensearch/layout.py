@@ -16,7 +16,7 @@ cannot both: what one takes away must be there.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, cast
 
@@ -68,19 +68,19 @@ class Layout:
     def index(self, number: int) -> str:
         return f"{self._prefix}-{number:06d}"
 
-    def state(self, answer: Mapping[str, Any]) -> State:
-        """:param answer: what `GET PREFIX-*/_alias` gives: {index: {"aliases": {alias: …}}}."""
+    def state(self, found: Mapping[str, Iterable[str]]) -> State:
+        """:param found: each index with its aliases; what is not ours is passed over."""
         numbers: set[int] = set()
         written: dict[int, str] = {}
         read, epoch, due = None, 0, None
-        for name, about in answer.items():
-            if (found := self._index.fullmatch(name)) is None:
+        for name, aliases in found.items():
+            if (mark := self._index.fullmatch(name)) is None:
                 continue
-            number = int(found[1])
+            number = int(mark[1])
             numbers.add(number)
-            for alias in about["aliases"]:
+            for alias in aliases:
                 if alias == self.read:
-                    read = number
+                    read = max(number, read or 0)
                 elif (mark := self._write.fullmatch(alias)) is not None:
                     epoch = max(epoch, int(mark[1]))
                     written[number] = alias
@@ -92,6 +92,10 @@ class Layout:
         """Of an index that is made where there is none."""
         names = (self.read, self._write_alias(state.epoch + 1, state.next), self._due_alias("new"))
         return {name: {} for name in names}
+
+    def mended(self, state: State) -> list[Action]:
+        """The index that was read is gone, and another is being made: that one is read."""
+        return [self._added(state.due[0], self.read)] if state.due is not None and state.due[0] in state.written else []
 
     def begin(self, state: State, number: int) -> list[Action]:
         """From now on `number` is written too, and is being rebuilt; one that was being rebuilt

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
 
 import structlog
 
 from posthouse.storage.search.base import unavailable
-from posthouse.storage.search.opensearch import bulk
+from posthouse.storage.search.opensearch import answers, bulk
 from posthouse.storage.search.opensearch.arrangement import Arrangement
 from posthouse.storage.search.opensearch.bulk import Item, Outcome
 from posthouse.storage.search.opensearch.client import Client, Refused, pause
@@ -74,9 +73,10 @@ class Writing:
         for part in bulk.requests(items):
             docs = [{"_id": bulk.id_of(one.account, one.email), "routing": bulk.routing(one.account)} for one in part]
             answer = await self._call(f"/{alias}/_mget", {"docs": docs}, "docs.found,docs.error.type")
-            if answer is None or any("error" in about for about in answer["docs"]):
+            got = answers.read(answer, answers.Gotten).docs if answer is not None else []
+            if any(about.error is not None for about in got) or len(got) != len(part):
                 raise _MovedError
-            missing += [one for one, about in zip(part, answer["docs"], strict=True) if not about["found"]]
+            missing += [one for one, about in zip(part, got, strict=True) if not about.found]
         return missing
 
     async def _send(self, alias: str, items: Sequence[Item]) -> list[Item]:
@@ -125,7 +125,10 @@ class Writing:
             return await self._outcomes(alias, items[:half]) + await self._outcomes(alias, items[half:])
         if answer is None:
             raise _MovedError
-        return [bulk.outcome(about) for about in answer["items"]]
+        lines = [next(iter(about.values())) for about in answers.read(answer, answers.Bulk).items if about]
+        if len(lines) != len(items):
+            raise unavailable(f"OpenSearch: {len(lines)} answers to {len(items)} lines")
+        return [bulk.outcome(line) for line in lines]
 
     async def _call(
         self, path: str, body: object, answer: str, **params: str
