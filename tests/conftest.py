@@ -4,6 +4,7 @@
     records       the same, opened
     queue, clock  a queue over `records`, under a clock that the test moves
     blobs         a store, local and S3 in turn
+    opensearch_url              an index of its own
     sqlite_url, postgres_url, fresh_database, s3_server    one engine only
 
 The servers are those of `scripts/services`, started when a collected test needs them and
@@ -28,6 +29,7 @@ from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import asyncpg
+import httpx
 import pytest
 
 from posthouse.clock import SECOND
@@ -53,7 +55,7 @@ SERVICES = {
     "s3": {"s3_server", "s3_blobs"},
     "kafka": {"kafka_server"},
     "redis": {"redis_server"},
-    "opensearch": {"opensearch_server"},
+    "opensearch": {"opensearch_server", "opensearch_url"},
 }
 
 
@@ -223,6 +225,22 @@ def redis_server() -> str:
 def opensearch_server() -> str:
     """The URL of a running OpenSearch of one node."""
     return _url_of("opensearch")
+
+
+@pytest.fixture
+def opensearch_url(opensearch_server: str) -> Iterator[str]:
+    """An index of its own, of several shards so that routing matters."""
+    name = f"test-{secrets.token_hex(6)}"
+    yield f"{opensearch_server}/{name}?shards=2&replicas=0"
+    _run(_drop_indexes(opensearch_server, name))
+
+
+async def _drop_indexes(server: str, name: str) -> None:
+    async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
+        names = (await client.get(f"{server}/{name}-*/_alias")).json()
+        for index in names if isinstance(names, dict) else ():
+            if index.startswith(name):
+                await client.delete(f"{server}/{index}")
 
 
 @pytest.fixture(scope="session")

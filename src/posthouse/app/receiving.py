@@ -53,7 +53,7 @@ from posthouse.storage.bus.local import LocalBus
 from posthouse.storage.contents import Contents
 from posthouse.storage.queue.base import Job, Lane, Queue
 from posthouse.storage.records.base import Records, Tx
-from posthouse.storage.search.factory import beside, open_search
+from posthouse.storage.search.factory import open_search, where
 from posthouse.worker import Worker
 
 log = structlog.get_logger("app")
@@ -100,7 +100,7 @@ async def receiving(settings: Settings, ground: Ground, stack: AsyncExitStack) -
         values.servers(settings.dns.servers), lifetime=settings.dns.timeout, capacity=settings.dns.cache_entries
     )
     mail = await open_mail(
-        settings.records.url,
+        where(settings.search.url, settings.records.url),
         stack,
         records=ground.records,
         queue=ground.queue,
@@ -174,8 +174,8 @@ async def open_mail(
     contents: Contents,
     clock: Clock,
 ) -> Mail:
-    """What the API needs of the receiving side; closed with `stack`. `url`: of the records."""
-    search = await open_search(beside(url))
+    """What the API needs of the receiving side; closed with `stack`. `url`: of the search index."""
+    search = await open_search(url)
     stack.push_async_callback(search.close)
     bus = LocalBus()
     indexing = Indexing(queue, clock=clock)
