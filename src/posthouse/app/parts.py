@@ -13,6 +13,7 @@ from posthouse.accounts.service import Accounts
 from posthouse.accounts.streams import Streams
 from posthouse.api.ports import Services
 from posthouse.app import values
+from posthouse.app.lag import Lag
 from posthouse.app.receiving import Ground, Receiving, receiving
 from posthouse.app.set_back import SetBack
 from posthouse.config import Settings
@@ -96,6 +97,7 @@ class Parts:
     sending: Sending
     receiving: Receiving
     housekeeping: Housekeeping
+    lag: Lag
 
     def workers(self, roles: set[Role]) -> list[Worker]:
         """Of these roles, in the order in which mail passes them."""
@@ -148,6 +150,7 @@ async def opened(settings: Settings) -> AsyncGenerator[Parts, None]:
                 clocks.now,
                 also=[storage.set_back.round, sending.sweep, received.housekeeping.round, received.look_after_search],
             ),
+            Lag(storage.queue, clocks.now),
         )
 
 
