@@ -24,6 +24,7 @@ from posthouse.api.ports import Health, RoleHealth
 from posthouse.clock import SECOND, Clock
 from posthouse.errors import Unavailable
 from posthouse.storage.records.base import Records, Tx
+from posthouse.storage.records.server_clock import MOMENT
 
 log = structlog.get_logger("presence")
 
@@ -34,11 +35,6 @@ _FORGOTTEN = 3600.0
 _LOOK_EVERY = 0.5
 LATE = 5.0
 """Seconds by which the loop may be late before the process is called so, for as long as it was late."""
-
-_NOW = {
-    "sqlite": "CAST((julianday('now') - 2440587.5) * 86400000000.0 AS INTEGER)",
-    "postgresql": "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)",
-}
 
 Progress = Callable[[], Mapping[str, tuple[int, int]]]
 """By lane: jobs held now, and finished since the start."""
@@ -174,7 +170,7 @@ class Presence:
 
     async def beat(self) -> None:
         """:raises StorageUnavailable:"""
-        sql = _UPSERT.replace("NOW", _NOW[self._records.capabilities.engine])
+        sql = _UPSERT.replace("NOW", MOMENT[self._records.capabilities.engine])
         state = msgspec.json.encode(self._state()).decode()
 
         async def work(tx: Tx) -> None:
@@ -216,7 +212,7 @@ class Presence:
         await tx.run("DELETE FROM process WHERE id = $1", self.id)
 
     async def _sweep(self) -> None:
-        sql = f"DELETE FROM process WHERE seen_at < {_NOW[self._records.capabilities.engine]} - $1"
+        sql = f"DELETE FROM process WHERE seen_at < {MOMENT[self._records.capabilities.engine]} - $1"
 
         async def work(tx: Tx) -> None:
             await tx.run(sql, int(_FORGOTTEN * SECOND))
@@ -229,7 +225,7 @@ async def living(records: Records, expiry: float = EXPIRY) -> list[Process]:
 
     :raises StorageUnavailable:
     """
-    sql = f"{_SELECT} WHERE seen_at > {_NOW[records.capabilities.engine]} - $1 ORDER BY id"
+    sql = f"{_SELECT} WHERE seen_at > {MOMENT[records.capabilities.engine]} - $1 ORDER BY id"
 
     async def work(tx: Tx) -> list[Process]:
         return [
