@@ -80,7 +80,7 @@ def all_final(server: Server, names: list[str]) -> bool:
     return all(rows.get(name) == "delivered" for name in names)
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(120)
 def test_two_processes_share_and_a_fresh_message_is_readable(house: House, town: Town) -> None:
     peer = town.sink("--no-tls")
     one = house.server(peer)
@@ -97,7 +97,7 @@ def test_two_processes_share_and_a_fresh_message_is_readable(house: House, town:
     assert delivered(peer) == Counter(names)
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(120)
 def test_the_jobs_of_a_killed_process_come_back(house: House, town: Town) -> None:
     peer = town.sink("--no-tls", "--mix", "slow=100%", "--slow", "0.1")
     one = house.server(peer, connections=2)
@@ -113,7 +113,7 @@ def test_the_jobs_of_a_killed_process_come_back(house: House, town: Town) -> Non
     assert sum(seen.values()) <= len(names) + 2, "at most what was on the wire when it was killed"
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(120)
 def test_a_process_stopped_past_its_leases_delivers_nothing_twice(house: House, town: Town) -> None:
     peer = town.sink("--no-tls", "--mix", "slow=100%", "--slow", "0.1")
     one = house.server(peer, connections=2)
@@ -152,14 +152,14 @@ def _free_port() -> int:
         return listener.getsockname()[1] % 20_000 + 20_000
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(180)
 def test_a_broker_that_restarts_loses_nothing(own_kafka: Service, postgres_url: str, town: Town) -> None:
     peer = town.sink("--no-tls", "--mix", "slow=100%", "--slow", "0.05")
     server = House(town, postgres_url, own_kafka.start()).server(peer, connections=2)
     names = submit(server, 100)
     own_kafka.stop()
     started = time.monotonic()
-    refused = server.client(seconds=30).post("/v1/messages", json=message(999))
+    refused = server.post("/v1/messages", message(999))
     assert (refused.status_code, refused.json()["code"]) == (503, "storage_unavailable")
     assert time.monotonic() - started < 20
     own_kafka.start()
