@@ -15,6 +15,7 @@ from posthouse.accounts.service import Accounts
 from posthouse.accounts.streams import Streams
 from posthouse.api.ports import Services
 from posthouse.app import values
+from posthouse.app.ahead import Accepting, accepting
 from posthouse.app.lag import Lag
 from posthouse.app.presence import Presence
 from posthouse.app.receiving import Ground, Receiving, receiving
@@ -32,7 +33,7 @@ from posthouse.events.handover import RELAY
 from posthouse.inbound.model import INDEX, STORE
 from posthouse.mail.srs import Srs
 from posthouse.net.dns import Resolver
-from posthouse.outbound import Outbound, Render, Send, Submit
+from posthouse.outbound import Outbound, Render, Send
 from posthouse.outbound.compose import Compose
 from posthouse.outbound.flow import Flow
 from posthouse.outbound.housekeeping import Housekeeping
@@ -95,6 +96,7 @@ class Sending:
     pool: RenderPool
     render: Render
     specs: Specs
+    accepting: Accepting
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,9 @@ class Parts:
 
     def workers(self, roles: set[Role]) -> list[Worker]:
         """Of these roles, in the order in which mail passes them."""
+        record = self.sending.accepting.recorder
         sending = [self.sending.relay, self.sending.worker] if roles & {"render", "send"} else []
+        sending = [record, *sending] if sending and record is not None else sending
         store = [self.receiving.store] if "store" in roles else []
         return [*store, *([self.receiving.index] if "index" in roles else []), *sending]
 
@@ -268,7 +272,8 @@ def _sending(
     render = Render(features.templates, features.domains, pool, storage.contents, clock)
     prepare = Prepare(storage.records, specs, features.suppressions, destinations, sites, recorder, retry, clock)
     flow = Flow(prepare, render, Send(recorder, retry, clock, lease_end=lambda job: worker.current(job).due_at))
-    return Sending(worker, relayer, relay.sweep, recorder, sites, pool, render, specs)
+    accept = accepting(settings, storage.records, storage.queue, worker)
+    return Sending(worker, relayer, relay.sweep, recorder, sites, pool, render, specs, accept)
 
 
 def _relay(settings: Settings, storage: Storage, features: Features, render: Worker) -> tuple[Worker, Relay]:
@@ -338,12 +343,13 @@ def _services(
         storage.queue,
         features.streams,
         Compose(records, storage.blobs, features.templates, features.domains, clock),
-        Submit(records, storage.queue, sending.worker.wake, clock),
+        sending.accepting.submit,
         sending.render,
         sending.specs,
         values.bounds(settings),
         clock,
         in_flight=sending.worker.holds if records.capabilities.exclusive else None,
+        recorded=sending.accepting.recorded,
     )
     return Services(
         accounts=features.accounts,
