@@ -23,6 +23,7 @@ from posthouse.inbound.decide import decide
 from posthouse.inbound.dispatch import Dispatch
 from posthouse.inbound.filter import ClamdScanner, DomainList, DomainLists, Filter, HttpScanner, Scanner
 from posthouse.inbound.forwarding import Forwarding
+from posthouse.inbound.greylist import Greylist
 from posthouse.inbound.house import Rules
 from posthouse.inbound.housekeeping import Housekeeping
 from posthouse.inbound.importing import Importing
@@ -31,6 +32,7 @@ from posthouse.inbound.journal import Journal
 from posthouse.inbound.lists import DnsList
 from posthouse.inbound.model import INDEX, STORE
 from posthouse.inbound.notify import announce
+from posthouse.inbound.refusals import Refusals
 from posthouse.inbound.screen import Screen
 from posthouse.inbound.store import Store
 from posthouse.inbound.upkeep import Upkeep
@@ -50,6 +52,7 @@ from posthouse.storage.bus.local import LocalBus
 from posthouse.storage.contents import Contents
 from posthouse.storage.queue.base import Job, Lane, Queue
 from posthouse.storage.records.base import Records, Tx
+from posthouse.storage.records.lease import Lease
 from posthouse.storage.search.factory import beside, open_search
 from posthouse.worker import Worker
 
@@ -90,6 +93,9 @@ class Ground:
     domains: Domains
     srs: Srs
     wake_relay: Callable[[], None]
+    once: Records
+    """For what one process does for all, while it holds `lease`."""
+    lease: Lease | None
 
 
 async def receiving(settings: Settings, ground: Ground, stack: AsyncExitStack) -> Receiving:
@@ -131,12 +137,13 @@ async def receiving(settings: Settings, ground: Ground, stack: AsyncExitStack) -
     listeners = _listeners(settings)
     gateway = Gateway(accept.begin, _options(settings, listeners)) if listeners else None
     housekeeping = Housekeeping(
-        ground.records,
-        ground.contents,
-        accept.refusals,
-        accept.greylist,
+        ground.once,
+        Contents(ground.once, ground.blobs, small=settings.receive.small, clock=ground.clock),
+        Refusals(ground.once, ground.clock),
+        Greylist(ground.once, ground.clock, delay=settings.receive.greylist_delay),
         ground.clock,
         kept=settings.receive.log_days * DAY,
+        still=(lambda: lease.sure) if (lease := ground.lease) is not None else (lambda: True),
     )
     return Receiving(mail, accept, gateway, store, index, housekeeping, _search_keeper(ground, mail, index))
 
@@ -151,7 +158,7 @@ def _search_keeper(ground: Ground, mail: Mail, index: Worker) -> Callable[[], Aw
             return
         try:
             await rebuild_if_due(
-                ground.records, ground.queue, mail.indexing, mail.search, wake=lambda: index.wake(Lane.BULK)
+                ground.once, ground.queue, mail.indexing, mail.search, wake=lambda: index.wake(Lane.BULK)
             )
             next_at = ground.clock() + 3600 * SECOND
         except Unavailable as error:

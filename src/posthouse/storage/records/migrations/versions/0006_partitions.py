@@ -72,7 +72,7 @@ def upgrade() -> None:
 
 
 def _by_time(name: str, key: str, prefix: str, options: str) -> None:
-    newest = _value(f"SELECT max({key}) FROM {name}")  # noqa: S608 - names from above
+    newest = next(iter(_column(f"SELECT {key} FROM {name} ORDER BY {key} DESC LIMIT 1")), None)  # noqa: S608
     week = time.time_ns() // 1_000_000 // _WEEK * _WEEK
     constraints, indexes = _shape(name)
     op.execute(f"ALTER TABLE {name} RENAME TO {name}_first")
@@ -86,8 +86,7 @@ def _by_time(name: str, key: str, prefix: str, options: str) -> None:
     if newest is not None and newest < f"{prefix}_{week + _WEEK:012x}":
         first = week + _WEEK
         op.execute(
-            f"ALTER TABLE {name} ATTACH PARTITION {name}_first"
-            f" FOR VALUES FROM (MINVALUE) TO ('{prefix}_{first:012x}')"
+            f"ALTER TABLE {name} ATTACH PARTITION {name}_first FOR VALUES FROM (MINVALUE) TO ('{prefix}_{first:012x}')"
         )
     for n in range(_AHEAD + 1):
         _week_of(name, prefix, first + n * _WEEK, options)
