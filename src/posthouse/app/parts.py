@@ -15,6 +15,7 @@ from posthouse.api.ports import Services
 from posthouse.app import values
 from posthouse.app.duties import Duties, Round, guarded
 from posthouse.app.receiving import Ground, Receiving, receiving
+from posthouse.app.replica import lagging_records
 from posthouse.app.set_back import SetBack
 from posthouse.clock import DAY, Clock
 from posthouse.config import Settings
@@ -76,6 +77,8 @@ class Storage:
     once: Records
     """For what one process does for all: guarded by `lease`, where several could."""
     lease: Lease | None
+    lagging: Records
+    """For lists: a replica, where there is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +153,7 @@ async def opened(settings: Settings) -> AsyncGenerator[Parts, None]:
             wake_relay=lambda: sending.relay.wake(Lane.TRANSACTIONAL),
             once=storage.once,
             lease=storage.lease,
+            lagging=storage.lagging,
         )
         received = await receiving(settings, ground, stack)
         yield Parts(
@@ -184,6 +188,7 @@ async def _storage(settings: Settings, stack: AsyncExitStack) -> Storage:
     )
     stack.push_async_callback(records.close)
     clock, measure = await cluster_clock(records)
+    lagging = await lagging_records(settings, records, stack)
     blobs = NotedBlobs(records, await open_blobs(**values.blob_options(settings)), clock)
     stack.push_async_callback(blobs.close)
     queue = RecordsQueue(records, clock=clock)
@@ -195,7 +200,7 @@ async def _storage(settings: Settings, stack: AsyncExitStack) -> Storage:
     arrived = await open_blobs(**values.blob_options(settings, "mail"))
     stack.push_async_callback(arrived.close)
     contents = Contents(records, arrived, small=settings.receive.small, clock=clock)
-    return Storage(records, queue, blobs, arrived, contents, set_back, clock, measure, *guarded(records))
+    return Storage(records, queue, blobs, arrived, contents, set_back, clock, measure, *guarded(records), lagging)
 
 
 def _features(settings: Settings, records: Records, clock: Clock) -> Features:
@@ -320,6 +325,7 @@ def _services(
         values.bounds(settings),
         clock,
         in_flight=sending.worker.holds if records.capabilities.exclusive else None,
+        lagging=storage.lagging,
     )
     return Services(
         accounts=features.accounts,

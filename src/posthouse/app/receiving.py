@@ -96,6 +96,8 @@ class Ground:
     once: Records
     """For what one process does for all, while it holds `lease`."""
     lease: Lease | None
+    lagging: Records
+    """For lists."""
 
 
 async def receiving(settings: Settings, ground: Ground, stack: AsyncExitStack) -> Receiving:
@@ -110,6 +112,7 @@ async def receiving(settings: Settings, ground: Ground, stack: AsyncExitStack) -
         blobs=ground.blobs,
         contents=ground.contents,
         clock=ground.clock,
+        lagging=ground.lagging,
     )
     index = _index(settings, ground, mail)
     judge = _filter(settings, ground.records, resolver, stack)
@@ -176,6 +179,7 @@ async def open_mail(
     blobs: Blobs,
     contents: Contents,
     clock: Clock,
+    lagging: Records | None = None,
 ) -> Mail:
     """What the API needs of the receiving side; closed with `stack`. `url`: of the records."""
     search = await open_search(beside(url))
@@ -203,7 +207,7 @@ async def open_mail(
         bus,
         contents,
         indexing,
-        Journal(records, clock),
+        Journal(records, clock, lagging=lagging),
         Importing(records, mailboxes, contents, clock),
         upkeep,
     )
