@@ -343,6 +343,17 @@ class Receive(Section):
     log_days: Count = Field(default=30, description="Days that the log of received and refused mail is kept.")
 
 
+class Retention(Section):
+    """How long what was sent is kept; a message that is not final is kept however old."""
+
+    messages_days: Annotated[Count, Unit("days")] = Field(
+        default=90, description="Days that messages, their requests and attachments are kept."
+    )
+    events_days: Annotated[Count, Unit("days")] = Field(
+        default=90, description="Days that the events of messages are kept; no longer than the messages."
+    )
+
+
 class Limits(Section):
     """What one request may hold, and what a new tenant is given."""
 
@@ -435,6 +446,7 @@ class Settings(Section):
     worker: Worker = Field(default=Worker(), description="")
     dns: Dns = Field(default=Dns(), description="")
     receive: Receive = Field(default=Receive(), description="")
+    retention: Retention = Field(default=Retention(), description="")
     limits: Limits = Field(default=Limits(), description="")
     log: Log = Field(default=Log(), description="")
     metrics: Metrics = Field(default=Metrics(), description="")
