@@ -3,7 +3,7 @@
     records_url   a migrated database, on each engine in turn (a param: "sqlite", "postgresql")
     records       the same, opened
     queue, clock  a queue over `records`, under a clock that the test moves
-    blobs         a store, local and S3 in turn
+    blobs         a store: local, S3, and S3 behind copies in memory, in turn
     opensearch_url              an index of its own
     sqlite_url, postgres_url, fresh_database, s3_server    one engine only
 
@@ -34,6 +34,7 @@ import pytest
 
 from posthouse.clock import SECOND
 from posthouse.storage.blobs.base import Blobs
+from posthouse.storage.blobs.cached import CachedBlobs, Memory
 from posthouse.storage.blobs.factory import open_blobs
 from posthouse.storage.queue.records import RecordsQueue
 from posthouse.storage.records.base import Records
@@ -52,7 +53,7 @@ S3_ACCESS_KEY, S3_SECRET_KEY, S3_BUCKET = "test", "testsecret", "test"
 # The fixtures, and the params naming them, by which a test shows that it needs a service.
 SERVICES = {
     "postgres": {"postgres_server", "postgres_url"},
-    "s3": {"s3_server", "s3_blobs"},
+    "s3": {"s3_server", "s3_blobs", "cached_blobs"},
     "kafka": {"kafka_server"},
     "redis": {"redis_server"},
     "opensearch": {"opensearch_server", "opensearch_url"},
@@ -339,6 +340,17 @@ async def s3_blobs(s3_server: str) -> AsyncIterator[Blobs]:
     await opened.close()
 
 
-@pytest.fixture(params=[pytest.param("local_blobs", id="local"), pytest.param("s3_blobs", id="s3")])
+@pytest.fixture
+def cached_blobs(s3_blobs: Blobs) -> Blobs:
+    return CachedBlobs(s3_blobs, Memory(1_000_000))
+
+
+@pytest.fixture(
+    params=[
+        pytest.param("local_blobs", id="local"),
+        pytest.param("s3_blobs", id="s3"),
+        pytest.param("cached_blobs", id="cached"),
+    ]
+)
 def blobs(request: pytest.FixtureRequest) -> Blobs:
     return request.getfixturevalue(request.param)

@@ -103,6 +103,9 @@ class Blobs(Section):
     region: str = Field(default="us-east-1", description="Region of the bucket.")
     access_key: SecretStr | None = Field(default=None, description="Access key id of the object store.")
     secret_key: SecretStr | None = Field(default=None, description="Secret key of the object store.")
+    cache: Annotated[int, Field(ge=0), Unit("octets")] = Field(
+        default=64 * 1024 * 1024, description="Copies of small objects in a process's memory, before S3; 0 for none."
+    )
 
 
 class Queue(Section):
@@ -126,7 +129,8 @@ class Search(Section):
 
     url: Annotated[str, _schemes("records", "http", "https")] = Field(
         default="records:",
-        description="`records:` (FTS5 beside SQLite, text search in PostgreSQL) or an OpenSearch server's address.",
+        description="`records:` (FTS5 beside SQLite, text search in PostgreSQL) or OpenSearch's "
+        "`http(s)://[USER:PASSWORD@]HOST[:PORT][/INDEX][?shards=5&replicas=1&ca=FILE]`.",
     )
 
 
