@@ -3,6 +3,7 @@
     records_url   a migrated database, on each engine in turn (a param: "sqlite", "postgresql")
     records       the same, opened
     queue, clock  a queue over `records`, under a clock that the test moves
+    kafka_queue   a queue on Kafka over PostgreSQL, under the same clock
     blobs         a store: local, S3, and S3 behind copies in memory, in turn
     opensearch_url              an index of its own
     sqlite_url, postgres_url, fresh_database, s3_server    one engine only
@@ -40,6 +41,7 @@ from posthouse.storage.queue.records import RecordsQueue
 from posthouse.storage.records.base import Records
 from posthouse.storage.records.factory import open_records
 from posthouse.storage.records.migrations.run import migrate
+from tests.kafka_queues import SettledQueue, fresh_options
 
 T = TypeVar("T")
 
@@ -52,9 +54,9 @@ S3_ACCESS_KEY, S3_SECRET_KEY, S3_BUCKET = "test", "testsecret", "test"
 
 # The fixtures, and the params naming them, by which a test shows that it needs a service.
 SERVICES = {
-    "postgres": {"postgres_server", "postgres_url"},
+    "postgres": {"postgres_server", "postgres_url", "kafka_queue"},
     "s3": {"s3_server", "s3_blobs", "cached_blobs"},
-    "kafka": {"kafka_server"},
+    "kafka": {"kafka_server", "kafka_queue"},
     "redis": {"redis_server"},
     "opensearch": {"opensearch_server", "opensearch_url"},
 }
@@ -320,6 +322,23 @@ async def records(records_url: str) -> AsyncIterator[Records]:
 @pytest.fixture
 def queue(records: Records, clock: ManualClock) -> RecordsQueue:
     return RecordsQueue(records, clock=clock)
+
+
+@pytest.fixture
+async def postgres_records(postgres_url: str) -> AsyncIterator[Records]:
+    opened = await open_records(postgres_url)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def kafka_queue(
+    kafka_server: str, postgres_records: Records, local_blobs: Blobs, clock: ManualClock
+) -> AsyncIterator[SettledQueue]:
+    """Claims see all that was put before."""
+    opened = SettledQueue(postgres_records, local_blobs, fresh_options(kafka_server), clock=clock)
+    yield opened
+    await opened.close()
 
 
 @pytest.fixture
