@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from posthouse.config.units import Octets, Seconds, Unit
+from posthouse.config.units import Octets, Seconds, Unit, octets
 
 Role = Literal["api", "render", "send", "schedule", "mx", "store", "index"]
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -112,7 +112,7 @@ class Blobs(Section):
     region: str = Field(default="us-east-1", description="Region of the bucket.")
     access_key: SecretStr | None = Field(default=None, description="Access key id of the object store.")
     secret_key: SecretStr | None = Field(default=None, description="Secret key of the object store.")
-    cache: Annotated[Octets, Field(ge=0)] = Field(
+    cache: Annotated[int, BeforeValidator(octets), Field(ge=0), Unit("bytes")] = Field(
         default=64 * 1024 * 1024, description="Copies of small objects in a process's memory, before S3; 0 for none."
     )
 
