@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 from tests.conftest import SERVICES_DIR, Service
 from tests.crash.receive_load import ACCOUNTS
 from tests.product import Server
@@ -32,25 +33,35 @@ def own_engine() -> Iterator[tuple[Service, str]]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def listed(server: Server, account: str) -> set[int]:
-    """Every email of the account, by its mailboxes."""
+def listed(server: Server) -> dict[str, set[int]]:
+    """Every email of each account, by its mailboxes."""
+    with server.client(server.operator_key) as http:
+        return {account: _listed(http, account) for account in ACCOUNTS}
+
+
+def _listed(http: httpx.Client, account: str) -> set[int]:
     base = f"/v1/accounts/{account}@{DOMAIN}/mailboxes"
     found: set[int] = set()
-    for mailbox in server.get(base, key=server.operator_key).raise_for_status().json()["data"]:
-        answer = server.get(f"{base}/{mailbox['id']}/emails", key=server.operator_key, limit=200)
-        page = answer.raise_for_status().json()
-        assert page["next"] is None
-        found |= {email["id"] for email in page["data"]}
+    for mailbox in http.get(base).raise_for_status().json()["data"]:
+        if mailbox["total"]:
+            page = http.get(f"{base}/{mailbox['id']}/emails", params={"limit": 200}).raise_for_status().json()
+            assert page["next"] is None
+            found |= {email["id"] for email in page["data"]}
     return found
 
 
-def searched(server: Server, account: str) -> set[int]:
-    """Every email of the account that search knows."""
-    path = f"/v1/accounts/{account}@{DOMAIN}/search"
-    page = server.get(path, key=server.operator_key, q=EVERY_MESSAGE, limit=200).raise_for_status().json()
+def searched(server: Server) -> dict[str, set[int]]:
+    """Every email of each account that search knows."""
+    with server.client(server.operator_key) as http:
+        return {account: _searched(http, account) for account in ACCOUNTS}
+
+
+def _searched(http: httpx.Client, account: str) -> set[int]:
+    query = {"q": EVERY_MESSAGE, "limit": 200}
+    page = http.get(f"/v1/accounts/{account}@{DOMAIN}/search", params=query).raise_for_status().json()
     assert page["next"] is None
     return {email["id"] for email in page["data"]}
 
 
-def all_found(server: Server) -> bool:
-    return all(searched(server, account) == listed(server, account) for account in ACCOUNTS)
+def count(found: dict[str, set[int]]) -> int:
+    return sum(map(len, found.values()))
