@@ -52,6 +52,8 @@ class Options:
     """Octets of a request body: 25 MB of attachments in base64, and the rest."""
     body_seconds: float = 60.0
     """For the whole body to arrive."""
+    metrics: bool = True
+    """Serve `/metrics`."""
     access_log: bool = False
     """A line for every request; without it, only for those that failed on our side."""
 

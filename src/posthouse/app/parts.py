@@ -13,6 +13,7 @@ from posthouse.accounts.service import Accounts
 from posthouse.accounts.streams import Streams
 from posthouse.api.ports import Services
 from posthouse.app import values
+from posthouse.app.lag import Lag
 from posthouse.app.receiving import Ground, Receiving, receiving
 from posthouse.app.set_back import SetBack
 from posthouse.config import Settings
@@ -42,7 +43,7 @@ from posthouse.storage.blobs.base import Blobs
 from posthouse.storage.blobs.factory import open_blobs
 from posthouse.storage.contents import Contents
 from posthouse.storage.queue.base import Job, Lane, Queue
-from posthouse.storage.queue.records import RecordsQueue
+from posthouse.storage.queue.factory import open_queue
 from posthouse.storage.records.base import Records, Tx
 from posthouse.storage.records.factory import open_records
 from posthouse.storage.records.migrations.run import migrate
@@ -96,6 +97,7 @@ class Parts:
     sending: Sending
     receiving: Receiving
     housekeeping: Housekeeping
+    lag: Lag
 
     def workers(self, roles: set[Role]) -> list[Worker]:
         """Of these roles, in the order in which mail passes them."""
@@ -148,6 +150,7 @@ async def opened(settings: Settings) -> AsyncGenerator[Parts, None]:
                 clocks.now,
                 also=[storage.set_back.round, sending.sweep, received.housekeeping.round, received.look_after_search],
             ),
+            Lag(storage.queue, clocks.now),
         )
 
 
@@ -162,7 +165,8 @@ async def _storage(settings: Settings, stack: AsyncExitStack) -> Storage:
     stack.push_async_callback(records.close)
     blobs = await open_blobs(**values.blob_options(settings))
     stack.push_async_callback(blobs.close)
-    queue = RecordsQueue(records, clock=clocks.now)
+    queue = await open_queue(settings.queue.url, records, blobs, clock=clocks.now)
+    stack.push_async_callback(queue.close)
     if records.capabilities.exclusive:
         await queue.free_leases()
     set_back = SetBack(queue, (STORE, INDEX, RELAY), clocks.now, lease=settings.worker.lease)
@@ -308,7 +312,7 @@ def _services(
         mail=received.mail,
         records=records,
         queue=storage.queue,
-        checks={"records": records.ready, "blobs": storage.blobs.ready},
+        checks={"records": records.ready, "blobs": storage.blobs.ready, "queue": storage.queue.ready},
         clock=clock,
     )
 

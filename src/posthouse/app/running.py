@@ -14,8 +14,8 @@ from typing import Any
 import structlog
 import uvicorn
 
-from posthouse.api.app import build_app
-from posthouse.api.ports import Services
+from posthouse.api.app import build_app, build_probes
+from posthouse.api.edge import Api
 from posthouse.api.server import BoundedProtocol
 from posthouse.app import values
 from posthouse.app.parts import Parts, opened
@@ -60,7 +60,10 @@ async def running(settings: Settings) -> AsyncGenerator[Running, None]:
         server, url, socks = None, "", list[socket.socket]()
         if "api" in roles:
             socks = [_listen(settings.http.host, settings.http.port, settings.http.backlog)]
-            server, url = _server(settings, parts.services, socks[0])
+            server, url = _server(settings, build_app(parts.services, values.options(settings)), socks[0])
+        elif settings.probes.listen:
+            socks = [_listen(*values.place(settings.probes.listen), settings.http.backlog, "probes.listen")]
+            server, _ = _server(settings, build_probes(parts.services, values.options(settings)), socks[0])
         gateway = parts.receiving.gateway if "mx" in roles else None
         if gateway is not None:
             await _open(gateway)  # nothing behind it need run yet
@@ -72,6 +75,7 @@ async def running(settings: Settings) -> AsyncGenerator[Running, None]:
         tasks += [asyncio.create_task(worker.run(), name="worker") for worker in workers]
         if "schedule" in roles:
             tasks.append(asyncio.create_task(parts.housekeeping.run(), name="schedule"))
+            tasks.append(asyncio.create_task(parts.lag.run(), name="lag"))
         if server is not None:
             tasks.append(asyncio.create_task(server.serve(sockets=socks), name="api"))
             await _started(server, tasks[-1])
@@ -123,6 +127,7 @@ async def _drain(
     if server is not None:
         server.should_exit = True
     parts.housekeeping.stop()
+    parts.lag.stop()
     for worker in workers:
         worker.stop()
     await parts.sending.sites.close(timeout)
@@ -166,7 +171,7 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _listen(host: str, port: int, backlog: int) -> socket.socket:
+def _listen(host: str, port: int, backlog: int, setting: str = "http.port") -> socket.socket:
     try:
         return socket.create_server(
             (host, port), backlog=backlog, family=socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -174,14 +179,16 @@ def _listen(host: str, port: int, backlog: int) -> socket.socket:
     except OSError as error:
         why = os.strerror(error.errno or 0).lower()
         raise Misconfigured(
-            f"http.port: cannot listen on {host}:{port} ({why}); choose another with --port", code="port_taken"
+            f"{setting}: cannot listen on {host}:{port} ({why}); choose another"
+            + (" with --port" if setting == "http.port" else ""),
+            code="port_taken",
         ) from error
 
 
-def _server(settings: Settings, services: Services, sock: socket.socket) -> tuple[uvicorn.Server, str]:
+def _server(settings: Settings, application: Api, sock: socket.socket) -> tuple[uvicorn.Server, str]:
     host, port = sock.getsockname()[:2]
     config = uvicorn.Config(
-        build_app(services, values.options(settings)),
+        application,
         loop="none",
         http=BoundedProtocol,
         access_log=False,

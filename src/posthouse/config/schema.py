@@ -11,7 +11,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, cast, get_args
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
 
 from posthouse.config.units import Octets, Seconds, Unit
 
@@ -288,6 +297,10 @@ class Receive(Section):
         default=128 * 1024,
         description="Messages up to this size lie in the records, in the same commit; larger ones in the blob store.",
     )
+    processes: Annotated[int, Field(ge=0, le=64)] = Field(
+        default=0,
+        description="Processes that parse and judge what was accepted; 0 chooses, and with one core takes none.",
+    )
     spool: Path = Field(default=Path(), description="Directory for large messages while they arrive.")
     least_free: Octets = Field(
         default=512 * 2**20, description="With less free space than this new mail is put off with 452."
@@ -365,6 +378,22 @@ class Metrics(Section):
     enabled: bool = Field(default=True, description="Serve `/metrics` (Prometheus); it holds counts and no addresses.")
 
 
+class Probes(Section):
+    """How a process without the role `api` is watched."""
+
+    listen: str | None = Field(
+        default=None,
+        description="`HOST:PORT` for `/healthz`, `/readyz` and `/metrics` alone; the role `api` serves them itself.",
+    )
+
+    @field_validator("listen")
+    @classmethod
+    def _place(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r".+:[0-9]{1,5}", value):
+            raise ValueError("needs HOST:PORT, such as 0.0.0.0:8026")
+        return value
+
+
 class Worker(Section):
     """How a stage holds its jobs."""
 
@@ -404,6 +433,7 @@ class Settings(Section):
     limits: Limits = Field(default=Limits(), description="")
     log: Log = Field(default=Log(), description="")
     metrics: Metrics = Field(default=Metrics(), description="")
+    probes: Probes = Field(default=Probes(), description="")
     routes: tuple[Route, ...] = Field(default=(), description="")
     lists: tuple[DnsList, ...] = Field(default=(), description="")
 
