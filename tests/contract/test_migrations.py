@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 from pathlib import Path
 
@@ -82,7 +83,8 @@ def test_both_engines_have_the_same_tables_and_columns(sqlite_url: str, postgres
                 ),
             )
             for table in sorted(inspector.get_table_names())
-            if not table.startswith("search_")  # on SQLite they are in a file of their own
+            # On SQLite the search's are in a file of their own; parts are as their whole.
+            if not table.startswith("search_") and not re.search(r"_(\d{2}|\d{8}|first|default)$", table)
         }
 
     async def of_postgres() -> object:
@@ -96,5 +98,5 @@ def test_both_engines_have_the_same_tables_and_columns(sqlite_url: str, postgres
     with engine.connect() as connection:
         of_sqlite = shape(connection)
     engine.dispose()
-    assert len(of_sqlite) == 40
+    assert len(of_sqlite) == 43
     assert of_sqlite == asyncio.run(of_postgres())

@@ -43,7 +43,7 @@ from posthouse.storage.blobs.base import Blobs
 from posthouse.storage.blobs.factory import open_blobs
 from posthouse.storage.contents import Contents
 from posthouse.storage.queue.base import Job, Lane, Queue
-from posthouse.storage.queue.records import RecordsQueue
+from posthouse.storage.queue.factory import open_queue
 from posthouse.storage.records.base import Records, Tx
 from posthouse.storage.records.factory import open_records
 from posthouse.storage.records.migrations.run import migrate
@@ -165,7 +165,8 @@ async def _storage(settings: Settings, stack: AsyncExitStack) -> Storage:
     stack.push_async_callback(records.close)
     blobs = await open_blobs(**values.blob_options(settings))
     stack.push_async_callback(blobs.close)
-    queue = RecordsQueue(records, clock=clocks.now)
+    queue = await open_queue(settings.queue.url, records, blobs, clock=clocks.now)
+    stack.push_async_callback(queue.close)
     if records.capabilities.exclusive:
         await queue.free_leases()
     set_back = SetBack(queue, (STORE, INDEX, RELAY), clocks.now, lease=settings.worker.lease)
@@ -311,7 +312,7 @@ def _services(
         mail=received.mail,
         records=records,
         queue=storage.queue,
-        checks={"records": records.ready, "blobs": storage.blobs.ready},
+        checks={"records": records.ready, "blobs": storage.blobs.ready, "queue": storage.queue.ready},
         clock=clock,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from posthouse.errors import Unavailable
 from posthouse.inbound.accept import Accept
 from posthouse.inbound.decide import decide
 from posthouse.inbound.dispatch import Dispatch
+from posthouse.inbound.examine import Examine, here
 from posthouse.inbound.filter import ClamdScanner, DomainList, DomainLists, Filter, HttpScanner, Scanner
 from posthouse.inbound.forwarding import Forwarding
 from posthouse.inbound.house import Rules
@@ -31,6 +33,7 @@ from posthouse.inbound.journal import Journal
 from posthouse.inbound.lists import DnsList
 from posthouse.inbound.model import INDEX, STORE
 from posthouse.inbound.notify import announce
+from posthouse.inbound.pool import ExaminePool, processes_for
 from posthouse.inbound.screen import Screen
 from posthouse.inbound.store import Store
 from posthouse.inbound.upkeep import Upkeep
@@ -50,7 +53,7 @@ from posthouse.storage.bus.local import LocalBus
 from posthouse.storage.contents import Contents
 from posthouse.storage.queue.base import Job, Lane, Queue
 from posthouse.storage.records.base import Records, Tx
-from posthouse.storage.search.factory import beside, open_search
+from posthouse.storage.search.factory import open_search, where
 from posthouse.worker import Worker
 
 log = structlog.get_logger("app")
@@ -97,7 +100,7 @@ async def receiving(settings: Settings, ground: Ground, stack: AsyncExitStack) -
         values.servers(settings.dns.servers), lifetime=settings.dns.timeout, capacity=settings.dns.cache_entries
     )
     mail = await open_mail(
-        settings.records.url,
+        where(settings.search.url, settings.records.url),
         stack,
         records=ground.records,
         queue=ground.queue,
@@ -107,7 +110,8 @@ async def receiving(settings: Settings, ground: Ground, stack: AsyncExitStack) -
     )
     index = _index(settings, ground, mail)
     judge = _filter(settings, ground.records, resolver, stack)
-    store = _store(settings, ground, mail, judge, wake_index=lambda: index.wake(Lane.TRANSACTIONAL))
+    examine = _examine(settings, stack)
+    store = _store(settings, ground, mail, judge, examine, wake_index=lambda: index.wake(Lane.TRANSACTIONAL))
     accept = Accept(
         records=ground.records,
         contents=ground.contents,
@@ -170,8 +174,8 @@ async def open_mail(
     contents: Contents,
     clock: Clock,
 ) -> Mail:
-    """What the API needs of the receiving side; closed with `stack`. `url`: of the records."""
-    search = await open_search(beside(url))
+    """What the API needs of the receiving side; closed with `stack`. `url`: of the search index."""
+    search = await open_search(url)
     stack.push_async_callback(search.close)
     bus = LocalBus()
     indexing = Indexing(queue, clock=clock)
@@ -229,6 +233,7 @@ def _store(
     ground: Ground,
     mail: Mail,
     judge: Filter,
+    examine: Examine,
     *,
     wake_index: Callable[[], None],
 ) -> Worker:
@@ -245,6 +250,7 @@ def _store(
         current=worker.current,
         release=worker.release,
         leases=worker.leases,
+        examine=examine,
         decide=decide,
         sender=_dispatch(settings, ground),
         indexing=mail.indexing,
@@ -252,6 +258,15 @@ def _store(
         wake_index=wake_index,
     )
     return worker
+
+
+def _examine(settings: Settings, stack: AsyncExitStack) -> Examine:
+    count = settings.receive.processes or processes_for(len(os.sched_getaffinity(0)))
+    if not count:
+        return here
+    pool = ExaminePool(count)
+    stack.push_async_callback(pool.close)
+    return pool
 
 
 def _dispatch(settings: Settings, ground: Ground) -> Dispatch:

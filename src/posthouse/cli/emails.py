@@ -9,7 +9,7 @@ import typer
 from posthouse.cli import mailbox as mailboxes
 from posthouse.cli import places
 from posthouse.cli.account import shown
-from posthouse.cli.output import Output, clean, one_line
+from posthouse.cli.output import Output, clean, count, one_line
 from posthouse.cli.session import Session
 from posthouse.errors import Invalid
 
@@ -180,7 +180,8 @@ def _verdict(verdict: dict[str, Any] | None) -> str:
     if not verdict:
         return ""
     reasons = "; ".join(f"{one['score']:+g} {one['text']}" for one in verdict.get("reasons", ()))
-    return f"{'junk' if verdict['junk'] else 'no junk'}, {verdict['score']:g} points{f': {reasons}' if reasons else ''}"
+    points = count(verdict["score"], "point")
+    return f"{'junk' if verdict['junk'] else 'no junk'}, {points}{f': {reasons}' if reasons else ''}"
 
 
 def _parts(part: dict[str, Any]) -> list[dict[str, Any]]:

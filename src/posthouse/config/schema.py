@@ -297,6 +297,10 @@ class Receive(Section):
         default=128 * 1024,
         description="Messages up to this size lie in the records, in the same commit; larger ones in the blob store.",
     )
+    processes: Annotated[int, Field(ge=0, le=64)] = Field(
+        default=0,
+        description="Processes that parse and judge what was accepted; 0 chooses, and with one core takes none.",
+    )
     spool: Path = Field(default=Path(), description="Directory for large messages while they arrive.")
     least_free: Octets = Field(
         default=512 * 2**20, description="With less free space than this new mail is put off with 452."

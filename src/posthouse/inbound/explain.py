@@ -140,6 +140,8 @@ def _evidence(evidence: Evidence) -> Iterator[str]:
     if evidence.greylisted:
         yield "Greylisting had put it off, and it came again."
     for flaw in evidence.flaws[:20]:
+        if flaw == "helo_ours" and _is_loopback(evidence.peer):
+            continue  # this machine may
         yield f"In the session {_SESSION.get(flaw, f'something was odd ({_clean(flaw)})')}."
     for hit in evidence.listings[:20]:
         says = f", which says “{_clean(hit.text)}”" if hit.text else ""
@@ -153,6 +155,10 @@ def _evidence(evidence: Evidence) -> Iterator[str]:
         yield f"DMARC was not followed: {_sentence(evidence.dmarc_override)}"
     if evidence.junk:
         yield f"Policy sends it to Junk whatever the filter says: {_sentence(evidence.junk)}"
+
+
+def _is_loopback(peer: str) -> bool:
+    return peer == "::1" or peer.startswith("127.")
 
 
 def _authentication(auth: Authentication) -> Iterator[str]:
@@ -220,7 +226,8 @@ def _verdict(text: str) -> Iterator[str]:
     if verdict is None:
         yield f"Its verdict cannot be read: {_clean(text)}"
         return
-    yield f"The filter gave it {verdict.score:g} points{': it is junk' if verdict.junk else ''}."
+    points = "point" if abs(verdict.score) == 1 else "points"
+    yield f"The filter gave it {verdict.score:g} {points}{': it is junk' if verdict.junk else ''}."
     for reason in verdict.reasons[:_MOST_REASONS]:
         yield f"{reason.score:+g} ({_clean(reason.rule)}): {_clean(reason.text)}"
     if verdict.virus is not None:
