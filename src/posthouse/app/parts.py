@@ -6,6 +6,8 @@ import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as package_version
 
 from posthouse import clock as clocks
 from posthouse.accounts.model import ALL_SCOPES
@@ -14,8 +16,10 @@ from posthouse.accounts.streams import Streams
 from posthouse.api.ports import Services
 from posthouse.app import values
 from posthouse.app.lag import Lag
+from posthouse.app.presence import Presence
 from posthouse.app.receiving import Ground, Receiving, receiving
 from posthouse.app.set_back import SetBack
+from posthouse.app.shared import connection_slots, dns_shelf, limiter, shared
 from posthouse.config import Settings
 from posthouse.config.schema import Role
 from posthouse.domains.records import Sender
@@ -23,6 +27,7 @@ from posthouse.domains.service import Domains
 from posthouse.egress.destinations import Destinations
 from posthouse.egress.opening import Opener
 from posthouse.egress.sites import Sites
+from posthouse.egress.slots import Slots
 from posthouse.events.handover import RELAY
 from posthouse.inbound.model import INDEX, STORE
 from posthouse.mail.srs import Srs
@@ -41,6 +46,9 @@ from posthouse.rendering.process import Setup
 from posthouse.seal import load_or_create
 from posthouse.storage.blobs.base import Blobs
 from posthouse.storage.blobs.factory import open_blobs
+from posthouse.storage.bus.base import Bus
+from posthouse.storage.bus.factory import Shared
+from posthouse.storage.bus.invalidation import Invalidation
 from posthouse.storage.contents import Contents
 from posthouse.storage.queue.base import Job, Lane, Queue
 from posthouse.storage.queue.factory import open_queue
@@ -94,6 +102,7 @@ class Parts:
     """Nothing of it runs yet."""
 
     services: Services
+    presence: Presence
     sending: Sending
     receiving: Receiving
     housekeeping: Housekeeping
@@ -126,8 +135,10 @@ async def opened(settings: Settings) -> AsyncGenerator[Parts, None]:
     """Closed again in reverse order."""
     async with AsyncExitStack() as stack:
         storage = await _storage(settings, stack)
-        features = _features(settings, storage.records)
-        sending = _sending(settings, storage, features, stack)
+        presence = Presence(storage.records, clocks.now, roles=settings.roles, version=_version())
+        common = await shared(settings, storage.records, presence, stack)
+        features = _features(settings, storage.records, common.bus)
+        sending = _sending(settings, storage, features, stack, connection_slots(common))
         ground = Ground(
             storage.records,
             storage.queue,
@@ -136,11 +147,15 @@ async def opened(settings: Settings) -> AsyncGenerator[Parts, None]:
             clocks.now,
             features.domains,
             _srs(settings),
+            common.bus,
+            dns_shelf(common),
             wake_relay=lambda: sending.relay.wake(Lane.TRANSACTIONAL),
         )
         received = await receiving(settings, ground, stack)
+        _watch(presence, settings, sending, received)
         yield Parts(
-            _services(settings, storage, features, sending, received),
+            _services(settings, storage, features, sending, received, common, presence),
+            presence,
             sending,
             received,
             Housekeeping(
@@ -178,12 +193,12 @@ async def _storage(settings: Settings, stack: AsyncExitStack) -> Storage:
     return Storage(records, queue, blobs, arrived, contents, set_back)
 
 
-def _features(settings: Settings, records: Records) -> Features:
+def _features(settings: Settings, records: Records, bus: Bus) -> Features:
     clock = clocks.now
     return Features(
-        Accounts(records, clock, values.limits(settings)),
-        Streams(records, clock),
-        Templates(records, clock, cache_bytes=settings.render.cache),
+        Accounts(records, clock, values.limits(settings), Invalidation(bus, "accounts")),
+        Streams(records, clock, Invalidation(bus, "streams")),
+        Templates(records, clock, cache_bytes=settings.render.cache, elsewhere=Invalidation(bus, "templates")),
         Domains(
             records,
             clock,
@@ -192,6 +207,7 @@ def _features(settings: Settings, records: Records) -> Features:
             resolver=Resolver(values.servers(settings.dns.servers), lifetime=settings.dns.timeout),
             sender=Sender(hostname=settings.hostname, spf=f"a:{settings.hostname}"),
             require_verified=settings.send.require_verified_domain,
+            elsewhere=Invalidation(bus, "domains"),
         ),
         Suppressions(records, clock),
     )
@@ -210,7 +226,9 @@ def _destinations(settings: Settings) -> Destinations:
     )
 
 
-def _sending(settings: Settings, storage: Storage, features: Features, stack: AsyncExitStack) -> Sending:
+def _sending(
+    settings: Settings, storage: Storage, features: Features, stack: AsyncExitStack, slots: Slots | None
+) -> Sending:
     clock, retry, room = clocks.now, values.retry(settings), settings.send.max_in_flight
     pool = RenderPool(Setup(values.blob_options(settings)), settings.render.processes or os.cpu_count() or 1)
     stack.push_async_callback(pool.close)
@@ -220,6 +238,7 @@ def _sending(settings: Settings, storage: Storage, features: Features, stack: As
         addresses=destinations.addresses,
         idle=settings.send.idle_seconds,
         clock=clock,
+        slots=slots,
     )
 
     async def run(jobs: Sequence[Job]) -> None:
@@ -286,8 +305,32 @@ def _srs(settings: Settings) -> Srs:
     return Srs(key, tuple(old))
 
 
+_SLOWEST_DELIVERY = 1800.0
+"""Seconds: a peer may take the time-outs of RFC 5321 §4.5.3.2 one after another."""
+
+
+def _watch(presence: Presence, settings: Settings, sending: Sending, received: Receiving) -> None:
+    lease = settings.worker.lease
+    watched = (
+        ("send", sending.worker, max(lease, _SLOWEST_DELIVERY / 2), max(3 * lease, _SLOWEST_DELIVERY)),
+        ("send", sending.relay, lease, 3 * lease),
+        ("store", received.store, lease, 3 * lease),
+        ("index", received.index, lease, 3 * lease),
+    )
+    for role, worker, patience, hopeless in watched:
+        named = next((one for one in ("render", "send") if one in settings.roles), "") if role == "send" else role
+        if named in settings.roles:
+            presence.watch(named, worker.stage, worker.progress, patience=patience, hopeless=hopeless)
+
+
 def _services(
-    settings: Settings, storage: Storage, features: Features, sending: Sending, received: Receiving
+    settings: Settings,
+    storage: Storage,
+    features: Features,
+    sending: Sending,
+    received: Receiving,
+    common: Shared,
+    presence: Presence,
 ) -> Services:
     clock, records = clocks.now, storage.records
     messages = Outbound(
@@ -314,7 +357,16 @@ def _services(
         queue=storage.queue,
         checks={"records": records.ready, "blobs": storage.blobs.ready, "queue": storage.queue.ready},
         clock=clock,
+        limiter=limiter(common, clock),
+        health=presence.health,
     )
+
+
+def _version() -> str:
+    try:
+        return package_version("posthouse")
+    except PackageNotFoundError:
+        return "0"
 
 
 def _suppressor(suppressions: Suppressions) -> Callable[[Tx, Sequence[Outcome]], Awaitable[None]]:

@@ -44,11 +44,13 @@ from posthouse.mailbox.mend import Mend
 from posthouse.mailbox.reading import Reading
 from posthouse.mailbox.service import Mailboxes
 from posthouse.net.clamd import Clamd
-from posthouse.net.dns import Resolver
+from posthouse.net.dns import Resolver, Shelf
 from posthouse.smtp.offer import Limits
 from posthouse.smtpd.gateway.gateway import Gateway
 from posthouse.smtpd.gateway.options import Listener, Options, Spooling
 from posthouse.storage.blobs.base import Blobs
+from posthouse.storage.bus.base import Bus
+from posthouse.storage.bus.invalidation import Invalidation
 from posthouse.storage.bus.local import LocalBus
 from posthouse.storage.contents import Contents
 from posthouse.storage.queue.base import Job, Lane, Queue
@@ -92,12 +94,17 @@ class Ground:
     clock: Clock
     domains: Domains
     srs: Srs
+    bus: Bus
+    shelf: Shelf | None
     wake_relay: Callable[[], None]
 
 
 async def receiving(settings: Settings, ground: Ground, stack: AsyncExitStack) -> Receiving:
     resolver = Resolver(
-        values.servers(settings.dns.servers), lifetime=settings.dns.timeout, capacity=settings.dns.cache_entries
+        values.servers(settings.dns.servers),
+        lifetime=settings.dns.timeout,
+        capacity=settings.dns.cache_entries,
+        shelf=ground.shelf,
     )
     mail = await open_mail(
         where(settings.search.url, settings.records.url),
@@ -107,6 +114,7 @@ async def receiving(settings: Settings, ground: Ground, stack: AsyncExitStack) -
         blobs=ground.blobs,
         contents=ground.contents,
         clock=ground.clock,
+        bus=ground.bus,
     )
     index = _index(settings, ground, mail)
     judge = _filter(settings, ground.records, resolver, stack)
@@ -173,14 +181,20 @@ async def open_mail(
     blobs: Blobs,
     contents: Contents,
     clock: Clock,
+    bus: Bus | None = None,
 ) -> Mail:
     """What the API needs of the receiving side; closed with `stack`. `url`: of the search index."""
     search = await open_search(url)
     stack.push_async_callback(search.close)
-    bus = LocalBus()
+    bus = bus or LocalBus()
     indexing = Indexing(queue, clock=clock)
     directory = Directory(
-        records, clock, Recipients(records), hash_password=hash_password, verify_password=verify_password
+        records,
+        clock,
+        Recipients(records),
+        hash_password=hash_password,
+        verify_password=verify_password,
+        elsewhere=Invalidation(bus, "directory"),
     )
     mailboxes = Mailboxes(records, contents, clock=clock, tell=announce(bus), indexing=indexing)
     check = Check(records, blobs)

@@ -19,6 +19,7 @@ from posthouse.api.edge import Api
 from posthouse.api.server import BoundedProtocol
 from posthouse.app import values
 from posthouse.app.parts import Parts, opened
+from posthouse.app.probes import probes
 from posthouse.config import Settings
 from posthouse.errors import Misconfigured
 from posthouse.smtpd.gateway.gateway import Gateway
@@ -57,6 +58,9 @@ async def running(settings: Settings) -> AsyncGenerator[Running, None]:
     """Starts `settings.roles`; leaving it finishes what is in flight and closes."""
     async with opened(settings) as parts, AsyncExitStack() as stack:
         roles = set(settings.roles)
+        await stack.enter_async_context(parts.presence.running())
+        if settings.http.health_port:
+            await stack.enter_async_context(probes(settings.http.host, settings.http.health_port, parts.services))
         server, url, socks = None, "", list[socket.socket]()
         if "api" in roles:
             socks = [_listen(settings.http.host, settings.http.port, settings.http.backlog)]

@@ -150,6 +150,11 @@ class Http(Section):
         default=40_000_000, description="Largest request body: 25 MB of attachments in base64, and slack."
     )
     read_timeout: Seconds = Field(default=60.0, description="A request whose body takes longer to arrive is dropped.")
+    health_port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        default=0,
+        description="A further port on `http.host` for `/healthz`, `/readyz` and `/metrics` alone, whatever the "
+        "process's roles are; 0 is none (they are also on `http.port` where the role `api` is).",
+    )
     backlog: Count = Field(default=2048, description="Connections that may wait to be accepted.")
 
 
