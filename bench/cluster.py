@@ -43,6 +43,7 @@ LAYOUT: Mapping[str, str] = {
 }
 """Process by name → its roles."""
 _START_SECONDS, _STOP_SECONDS = 90.0, 45.0
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 @dataclass
@@ -146,12 +147,18 @@ def new_database(server: str) -> str:
 
 @dataclass
 class Node:
-    """A process. `port`: of its HTTP, of the API or of its health."""
+    """A process. `port`: of its HTTP, of the API or of its probes, at `host`.
+
+    :param prefix: of its command, such as `ip netns exec NAME`.
+    :param variables: of its environment, besides those of the cluster.
+    """
 
     name: str
     roles: str
     port: int
-    core: int | None = None
+    host: str = "127.0.0.1"
+    prefix: tuple[str, ...] = ()
+    variables: dict[str, str] = field(default_factory=dict[str, str])
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -222,11 +229,10 @@ class Cluster:
 
     def start(self, names: Sequence[str] = ()) -> None:
         """Returns when these (all: none named) are ready. :raises RuntimeError:"""
-        chosen = [self.nodes[name] for name in names or self.nodes]
-        for node in chosen:
-            self._launch(node)
-        for node in chosen:
-            self._await(node)
+        for name in names or self.nodes:
+            self.launch(name)
+        for name in names or self.nodes:
+            self.wait_for(name)
 
     def stop(self) -> None:
         """SIGTERM to all, the front first; SIGKILL to what does not end."""
@@ -258,7 +264,7 @@ class Cluster:
         request.add_header("Content-Type", "application/json")
         if again:
             request.add_header("Idempotency-Key", again)
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with _OPENER.open(request, timeout=60) as answer:
             return json.loads(answer.read() or b"null")
 
     def words(self, name: str) -> str:
@@ -270,22 +276,30 @@ class Cluster:
     def _environment(self, node: Node | None = None) -> dict[str, str]:
         variables = {**material.environment(), "POSTHOUSE_LOG__LEVEL": "warning", **self.variables}
         if node is not None:
-            api = "api" in node.roles
-            variables["POSTHOUSE_HTTP__PORT" if api else "POSTHOUSE_HTTP__HEALTH_PORT"] = str(node.port)
+            if "api" in node.roles:
+                variables["POSTHOUSE_HTTP__PORT"] = str(node.port)
+            else:
+                variables["POSTHOUSE_PROBES__LISTEN"] = f"{node.host}:{node.port}"
+            variables |= node.variables
         return variables
 
-    def _launch(self, node: Node) -> None:
+    def launch(self, name: str) -> None:
+        """Without waiting until it is ready."""
+        node = self.nodes[name]
         command = [sys.executable, "-m", "posthouse", "serve", "--roles", node.roles, *self._shared]
         core = self.cores.get(node.name)
         if core is not None:
             command = ["taskset", "-c", str(core), *command]
+        command = [*node.prefix, *command]
         with (self.directory / f"{node.name}.err").open("ab") as errors:
             node.process = subprocess.Popen(
                 command, env=self._environment(node), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                 stderr=errors, start_new_session=True,
             )  # fmt: skip
 
-    def _await(self, node: Node) -> None:
+    def wait_for(self, name: str) -> None:
+        """:raises RuntimeError: it ended, or is not ready in time."""
+        node = self.nodes[name]
         assert node.process is not None
         end = time.monotonic() + _START_SECONDS
         while not self.ready(node):
@@ -296,5 +310,5 @@ class Cluster:
     @staticmethod
     def ready(node: Node) -> bool:
         with suppress(OSError):
-            return urllib.request.urlopen(f"http://127.0.0.1:{node.port}/readyz", timeout=5).status == 200
+            return _OPENER.open(f"http://{node.host}:{node.port}/readyz", timeout=5).status == 200
         return False
