@@ -105,11 +105,11 @@ def engines(directory: Path, names: Sequence[str] = NAMES) -> Generator[dict[str
     found = {name: Engine(name, directory) for name in names}
     try:
         with ThreadPoolExecutor(len(names)) as pool:
-            list(pool.map(lambda one: one.start(), found.values()))
+            list(pool.map(Engine.start, found.values()))
         yield found
     finally:
         with ThreadPoolExecutor(len(names)) as pool:
-            list(pool.map(lambda one: one.stop(), found.values()))
+            list(pool.map(Engine.stop, found.values()))
 
 
 def configuration(found: Mapping[str, Engine], database: str) -> str:

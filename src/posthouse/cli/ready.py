@@ -34,7 +34,7 @@ async def command(session: Session) -> None:
         session.out.say(one_line(found.get("status", "")))
         for name, result in found.get("checks", {}).items():
             session.out.say(f"{one_line(name)}: {one_line(result)}")
-    if status != httpx.codes.OK:
+    if status != 200:
         raise typer.Exit(1)
 
 
