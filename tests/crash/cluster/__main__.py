@@ -18,6 +18,7 @@ from pathlib import Path
 
 from bench import material
 from bench.cluster import NAMES
+
 from tests.crash.cluster.faults import catalogue
 from tests.crash.cluster.run import Result, Run
 from tests.crash.cluster.world import world

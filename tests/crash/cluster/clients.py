@@ -9,8 +9,8 @@ from concurrent.futures import Future
 from typing import Any
 
 from tests.crash.load import Load as SendLoad
-from tests.crash.receive_load import Load as ReceiveLoad
 from tests.crash.receive_load import SENDER
+from tests.crash.receive_load import Load as ReceiveLoad
 from tests.flow.dns_server import DnsServer
 
 ZONES = {
@@ -48,7 +48,7 @@ class Clients:
         """:param api: its URL and a key. :param mx: the port for mail."""
         self.sending = SendLoad(api, seed)
         self.receiving = ReceiveLoad(lambda: mx, seed)
-        for work in (self.sending.run(2, pause=0.3), self.receiving.run(3, pause=0.15)):
+        for work in (self.sending.run(2, pause=0.5), self.receiving.run(3, pause=0.4)):
             self._running.append(asyncio.run_coroutine_threadsafe(work, self._loop))
 
     def failed(self) -> BaseException | None:

@@ -51,9 +51,7 @@ def repeats(log: Sequence[Entry]) -> list[Repeat]:
         if entry.outcome.startswith("250"):
             times.setdefault(message_id(entry), []).append(entry.at)
     found = [
-        Repeat(name, *pair)
-        for name, at in times.items()
-        for pair in zip(sorted(at)[:-1], sorted(at)[1:], strict=True)
+        Repeat(name, *pair) for name, at in times.items() for pair in zip(sorted(at)[:-1], sorted(at)[1:], strict=True)
     ]
     return sorted(found, key=lambda one: one.second)
 
@@ -93,11 +91,11 @@ def judge_critical(
     wrong: list[str] = []
     judged = 0
     for name, single in singles.items():
-        until = single.at + CRITICAL_SECONDS
-        if single.stream != "critical" or _disturbed(happenings, single.at, until):
+        attempt = first.get(single.address, float("inf"))
+        if single.stream != "critical" or _disturbed(happenings, single.at, min(attempt, single.at + CRITICAL_SECONDS)):
             continue
         judged += 1
-        waited = first.get(single.address, float("inf")) - single.at
+        waited = attempt - single.at
         if waited > CRITICAL_SECONDS:
             wrong.append(f"{name}: critical, and waited {waited:.1f} s in calm")
     return wrong, judged

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import time
-import urllib.request
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -14,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-
 from bench import material
 from bench.cluster import NAMES, Cluster, Engine, engines
+
 from posthouse.smtpd.sink.journal import Entry
 from tests.crash.cluster import network as networks
 from tests.crash.cluster.clients import Clients
