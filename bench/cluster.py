@@ -24,7 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import asyncpg
 
@@ -145,6 +145,16 @@ def new_database(server: str) -> str:
     return f"{server.rpartition('/')[0]}/{name}"
 
 
+class Process(Protocol):
+    """As much of `subprocess.Popen` as is used here."""
+
+    @property
+    def pid(self) -> int: ...
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def kill(self) -> None: ...
+
+
 @dataclass
 class Node:
     """A process. `port`: of its HTTP, of the API or of its probes, at `host`.
@@ -159,7 +169,7 @@ class Node:
     host: str = "127.0.0.1"
     prefix: tuple[str, ...] = ()
     variables: dict[str, str] = field(default_factory=dict[str, str])
-    process: subprocess.Popen[bytes] | None = None
+    process: Process | None = None
 
     @property
     def alive(self) -> bool:
@@ -220,7 +230,7 @@ class Cluster:
         (self.directory / "posthouse.toml").write_text(self.base.replace("# engines\n", text))
         done = subprocess.run(
             [sys.executable, "-m", "posthouse", "init", "--tenant", self.tenant, "--json", *arguments, *self._shared],
-            env=self._environment(), capture_output=True, text=True, timeout=_START_SECONDS, check=False,
+            env=self.environment(), capture_output=True, text=True, timeout=_START_SECONDS, check=False,
         )  # fmt: skip
         if done.returncode:
             raise RuntimeError(f"`posthouse init` failed: {done.stderr.strip()[-2000:]}")
@@ -273,7 +283,7 @@ class Cluster:
 
     # -- processes ------------------------------------------------------------------------
 
-    def _environment(self, node: Node | None = None) -> dict[str, str]:
+    def environment(self, node: Node | None = None) -> dict[str, str]:
         variables = {**material.environment(), "POSTHOUSE_LOG__LEVEL": "warning", **self.variables}
         if node is not None:
             if "api" in node.roles:
@@ -286,14 +296,17 @@ class Cluster:
     def launch(self, name: str) -> None:
         """Without waiting until it is ready."""
         node = self.nodes[name]
-        command = [sys.executable, "-m", "posthouse", "serve", "--roles", node.roles, *self._shared]
+        node.process = self.spawn(node, ["serve", "--roles", node.roles, *self._shared])
+
+    def spawn(self, node: Node, arguments: list[str]) -> Process:
+        """`posthouse` with these arguments."""
+        command = [*node.prefix, sys.executable, "-m", "posthouse", *arguments]
         core = self.cores.get(node.name)
         if core is not None:
             command = ["taskset", "-c", str(core), *command]
-        command = [*node.prefix, *command]
         with (self.directory / f"{node.name}.err").open("ab") as errors:
-            node.process = subprocess.Popen(
-                command, env=self._environment(node), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            return subprocess.Popen(
+                command, env=self.environment(node), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                 stderr=errors, start_new_session=True,
             )  # fmt: skip
 

@@ -11,10 +11,11 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from tests.crash.cluster import network
-from tests.crash.cluster.world import LEASE, SENDERS, SKEWED, World, faketime
+from tests.crash.cluster.world import LAYOUT, LEASE, SENDERS, SKEWED, World, faketime
 
 
 class Fault(ABC):
@@ -42,18 +43,20 @@ class Fault(ABC):
 
 
 class Kill(Fault):
-    """SIGKILL of a process, which is started again."""
+    """SIGKILL of processes, one shortly after the other; then they are started again."""
 
-    def __init__(self, node: str, hold: tuple[float, float] = (0.0, 2.0)) -> None:
-        super().__init__(f"kill:{node}", hold, [node] if node in SENDERS else ())
-        self._node = node
+    def __init__(self, *nodes: str, name: str = "", hold: tuple[float, float] = (0.0, 2.0)) -> None:
+        super().__init__(f"kill:{name or '+'.join(nodes)}", hold, [node for node in nodes if node in SENDERS])
+        self._nodes = nodes
 
     def begin(self, world: World) -> None:
-        world.cluster.kill(self._node)
-        world.cluster.nodes[self._node].process = None  # it did not end by itself
+        for node in self._nodes:
+            world.cluster.kill(node)
+            world.cluster.nodes[node].process = None  # it did not end by itself
+            time.sleep(0.1)
 
     def end(self, world: World) -> None:
-        world.cluster.start([self._node])
+        world.cluster.start(self._nodes)
 
 
 class Stop(Fault):
@@ -106,7 +109,8 @@ class Restart(Crash):
         one = world.engines[self._engine]
         pids = one.pids()
         os.kill(pids[0], signal.SIGQUIT)
-        while any(os.path.exists(f"/proc/{pid}") and not _is_dead(pid) for pid in pids):
+        end = time.monotonic() + 20.0
+        while not all(map(_is_dead, pids)) and time.monotonic() < end:
             time.sleep(0.02)
 
 
@@ -173,7 +177,7 @@ class Skew(Fault):
         self._node, self._seconds = node, seconds
 
     def cannot(self, world: World) -> str | None:
-        return None if faketime() else "no libfaketime (Debian: faketime)"
+        return None if faketime() else "no libfaketime (scripts/services/faketime.sh install)"
 
     def begin(self, world: World) -> None:
         world.set_clock(self._node, self._seconds)
@@ -202,10 +206,29 @@ class Cut(Fault):
         world.cluster.wait_for("far")
 
 
+class Together(Fault):
+    """Several faults at once, as long as the longest of them."""
+
+    def __init__(self, *faults: Fault) -> None:
+        hold = tuple(max(one._hold[side] for one in faults) for side in (0, 1))
+        super().__init__(" & ".join(one.name for one in faults), hold, [hit for one in faults for hit in one.hits])
+        self._faults = faults
+
+    def cannot(self, world: World) -> str | None:
+        return next((why for one in self._faults if (why := one.cannot(world)) is not None), None)
+
+    def begin(self, world: World) -> None:
+        for one in self._faults:
+            one.begin(world)
+
+    def end(self, world: World) -> None:
+        for one in self._faults:
+            one.end(world)
+
+
 def _is_dead(pid: int) -> bool:
     try:
-        with open(f"/proc/{pid}/stat") as file:  # noqa: PTH123
-            return file.read().rpartition(")")[2].split()[0] == "Z"
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except OSError:
         return True
 
@@ -230,7 +253,8 @@ def _all_ready(world: World) -> None:
 
 def catalogue() -> dict[str, Fault]:
     """By name."""
-    faults: list[Fault] = [Kill(node) for node in ("api", "mx", "worker", "far", "store", "index", "schedule")]
+    faults: list[Fault] = [Kill(node) for node in LAYOUT]
+    faults.append(Kill(*LAYOUT, name="everybody"))
     faults += [Stop(node) for node in ("worker", "store", "schedule", "api", "mx")]
     faults += [
         Restart(),
@@ -257,3 +281,16 @@ def catalogue() -> dict[str, Fault]:
         Cut(),
     ]
     return {fault.name: fault for fault in faults}
+
+
+def each_once() -> list[Fault]:
+    """Every kind, as few and as short as they can be: for `make test`."""
+    return [
+        Kill(*LAYOUT, name="everybody", hold=(0.0, 0.0)),
+        Together(Stop("worker", (LEASE + 2, LEASE + 2)), Stop("store"), Skew("worker", 300)),
+        Together(Restart(hold=(1.0, 1.0)), Wipe()),
+        Together(Crash("kafka", (1.0, 1.0), hits=SENDERS), Crash("redis", (1.0, 1.0))),
+        Together(Cut((LEASE + 3, LEASE + 3)), Skew("store", -300)),
+        Together(Crash("s3", (2.0, 2.0)), Crash("opensearch", (2.0, 2.0))),
+        StartWithout("postgres", "schedule", hits=SENDERS),
+    ]

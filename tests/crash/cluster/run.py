@@ -7,7 +7,7 @@ import json
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -100,14 +100,10 @@ class Run:
             self.result.skipped[fault.name] = why
         return why is not None
 
-    def _random(self, faults: Sequence[Fault], minutes: float) -> Sequence[Fault]:
+    def _random(self, faults: Sequence[Fault], minutes: float) -> Iterator[Fault]:
         end = time.monotonic() + minutes * 60
-
-        def drawn():
-            while time.monotonic() < end:
-                yield self._chance.choice(faults)
-
-        return drawn()
+        while time.monotonic() < end:
+            yield self._chance.choice(faults)
 
     def _happen(self, fault: Fault) -> None:
         hold = fault.hold(self._chance)

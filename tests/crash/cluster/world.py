@@ -11,11 +11,12 @@ from typing import Any
 
 import msgspec
 from bench import material
-from bench.cluster import NAMES, Cluster, Engine, engines
+from bench.cluster import NAMES, Engine, engines
 
 from posthouse.smtpd.sink.journal import Entry
 from tests.crash.cluster import network as networks
 from tests.crash.cluster.clients import Clients
+from tests.crash.cluster.forked import ForkedCluster
 from tests.crash.cluster.network import Network
 from tests.crash.load import TEMPLATE
 from tests.crash.receive_load import ACCOUNTS, CREW
@@ -87,7 +88,7 @@ def faketime() -> str | None:
 @dataclass
 class World:
     directory: Path
-    cluster: Cluster
+    cluster: ForkedCluster
     clients: Clients
     sink: material.SinkProcess
     log: Path
@@ -163,7 +164,7 @@ def world(directory: Path, names: Sequence[str] = NAMES, *, seed: int = 1) -> Ge
             directory=directory, domain=DOMAIN, mx=mx, small=SMALL, dns=clients.nameserver, lease=LEASE,
             sink=sink.port, connections=CONNECTIONS,
         )  # fmt: skip
-        cluster = Cluster(directory, found, base, LAYOUT)
+        cluster = ForkedCluster(directory, found, base, LAYOUT)
         cluster.set_up("--domain", DOMAIN)
         make_accounts(directory / "posthouse.toml", ACCOUNTS, aliases={"crew": CREW})
         cable = None
@@ -174,7 +175,8 @@ def world(directory: Path, names: Sequence[str] = NAMES, *, seed: int = 1) -> Ge
             cluster.nodes["far"].host = cable.inside
         one = World(directory, cluster, clients, sink, log, mx, cable)
         _arrange_clocks(one)
-        stack.callback(cluster.stop)
+        cluster.prepare()
+        stack.callback(cluster.end)
         cluster.start()
         yield one
 
