@@ -15,6 +15,7 @@ from posthouse.accounts.service import Accounts
 from posthouse.accounts.streams import Streams
 from posthouse.api.ports import Services
 from posthouse.app import values
+from posthouse.app.cluster import Overview
 from posthouse.app.lag import Lag
 from posthouse.app.presence import Presence
 from posthouse.app.receiving import Ground, Receiving, receiving
@@ -359,6 +360,7 @@ def _services(
         clock=clock,
         limiter=limiter(common, clock),
         health=presence.health,
+        cluster=Overview(records, storage.queue, patience=max(settings.worker.lease, _SLOWEST_DELIVERY / 2)),
     )
 
 
