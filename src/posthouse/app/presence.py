@@ -212,7 +212,8 @@ class Presence:
         await tx.run("DELETE FROM process WHERE id = $1", self.id)
 
     async def _sweep(self) -> None:
-        sql = f"DELETE FROM process WHERE seen_at < {MOMENT[self._records.capabilities.engine]} - $1"
+        moment = MOMENT[self._records.capabilities.engine]
+        sql = f"DELETE FROM process WHERE seen_at < {moment} - $1"  # noqa: S608 - two constants
 
         async def work(tx: Tx) -> None:
             await tx.run(sql, int(_FORGOTTEN * SECOND))
