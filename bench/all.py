@@ -1,6 +1,7 @@
 """All benchmarks one after the other, with a PostgreSQL of their own that syncs.
 
     python -m bench.all [--quick] [--json] [--only NAME …] [--write docs/performance.md]
+                        [--costs FILE]
 
 Ends with 1 when a figure with a bar does not meet it, or a benchmark failed.
 """
@@ -24,6 +25,7 @@ from rich.table import Table
 
 from bench import (
     accept,
+    costs,
     deliver,
     inbox,
     lanes,
@@ -119,6 +121,8 @@ def command() -> None:
         Console().print(_table(reports, failed))
     if arguments.write is not None:
         material.fill_in(arguments.write, BEGIN, END, markdown(reports, quick=arguments.quick))
+    if arguments.costs is not None:
+        costs.write(reports, arguments.costs)
     sys.exit(bool(failed) or not all(all(report.met().values()) for report in reports))
 
 
@@ -128,6 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="smaller runs: whether it works, not how well")
     parser.add_argument("--no-postgresql", dest="postgresql", action="store_false", help="SQLite only")
     parser.add_argument("--only", nargs="+", choices=BENCHMARKS, default=list(BENCHMARKS), metavar="NAME")
+    parser.add_argument("--costs", type=Path, metavar="FILE", help="write what `posthouse plan --costs` reads")
     parser.add_argument("--write", type=Path, metavar="FILE", help="put the figures between the file's two markers")
     return parser
 
