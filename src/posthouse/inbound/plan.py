@@ -33,6 +33,8 @@ class Task(msgspec.Struct, frozen=True):
     orders: tuple[Order, ...] = ()
     parcels: tuple[Parcel, ...] = ()
     """What the orders came to."""
+    folders: Folders = _NO_FOLDERS
+    """The account's mailboxes by their full names, when one was asked for by name."""
 
 
 class Ready(msgspec.Struct, frozen=True):
@@ -76,7 +78,7 @@ class Plan:
                 said = common if verdict is judged.common else _json.encode(verdict).decode()
                 delivery = _delivery(arrival, examined.record, keys, account, decision, said)
                 outcome = Outcome(State.STORED, keywords=decision.keywords, reasons=decision.reasons)
-                tasks.append(Task(recipient, outcome, delivery, orders))
+                tasks.append(Task(recipient, outcome, delivery, orders, folders=there))
             else:
                 state = State.FORWARDED if decision.forwards else State.DISCARDED
                 tasks.append(Task(recipient, Outcome(state, reasons=decision.reasons), None, orders))
@@ -107,8 +109,10 @@ def concluded(task: Task, delivered: Delivered | None) -> Outcome:
     if delivered is None:
         return failed(GONE)
     was = task.outcome
+    full = {number: path for path, number in task.folders.items()}
+    places = tuple(full.get(box, name) for box, name in zip(delivered.mailboxes, delivered.names, strict=True))
     reasons = (*was.reasons, delivered.why)
-    return Outcome(State.STORED, delivered.email, delivered.thread, delivered.names, was.keywords, reasons)
+    return Outcome(State.STORED, delivered.email, delivered.thread, places, was.keywords, reasons)
 
 
 def with_reason(outcome: Outcome, reason: str) -> Outcome:
