@@ -22,7 +22,21 @@ from types import ModuleType
 from rich.console import Console
 from rich.table import Table
 
-from bench import accept, deliver, inbox, lanes, material, memory, parse, postfix, search, send, submit, threads
+from bench import (
+    accept,
+    deliver,
+    inbox,
+    lanes,
+    material,
+    memory,
+    parse,
+    planned,
+    postfix,
+    search,
+    send,
+    submit,
+    threads,
+)
 from bench.postgres import cluster
 from bench.report import Report, said, show, shown, verdict
 
@@ -38,6 +52,7 @@ BENCHMARKS: dict[str, ModuleType] = {
     "accept": accept,
     "deliver": deliver,
     "inbox": inbox,
+    "planned": planned,
 }
 _QUICK: dict[str, list[str]] = {
     "send": ["--messages", "10000"],
@@ -51,6 +66,7 @@ _QUICK: dict[str, list[str]] = {
     "accept": ["--messages", "3000"],
     "deliver": ["--messages", "5000"],
     "inbox": ["--largest", "100000", "--rounds", "200"],
+    "planned": ["--seconds", "4"],
 }
 _WITH_POSTGRESQL = ("send", "submit", "search", "deliver", "inbox")
 _FIRST = ("ratio", "times_faster")

@@ -138,6 +138,23 @@ async def test_what_arrives_together_is_stored_once_each(post: Post) -> None:
     assert post.woken < 60  # they shared their transactions
 
 
+async def test_half_of_those_that_came_lately_share_the_next_transaction(post: Post) -> None:
+    durable = post.accept._durable  # type: ignore[attr-defined]
+    durable._lately = (8, 8)
+
+    async def after(turns: int) -> None:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await post.send("ann@acme.test", message=MESSAGE + b"%d\r\n" % turns)
+
+    before = post.woken
+    await asyncio.gather(*(after(turns) for turns in range(8)))
+    assert post.woken == before + 1
+    durable._lately = (8, 8)
+    await asyncio.wait_for(post.send("ann@acme.test"), 5)  # nobody else comes: it goes alone, soon
+    assert post.woken == before + 2
+
+
 async def test_two_gateways_never_store_a_message_twice(post: Post) -> None:
     first = post.accept
     post.open()

@@ -9,7 +9,7 @@ import structlog
 
 from posthouse.clock import SECOND, Clock
 from posthouse.errors import Unavailable
-from posthouse.storage.queue.records import RecordsQueue
+from posthouse.storage.queue.base import Queue
 
 log = structlog.get_logger("app")
 
@@ -26,7 +26,7 @@ class SetBack:
 
     def __init__(
         self,
-        queue: RecordsQueue,
+        queue: Queue,
         stages: tuple[str, ...],
         clock: Clock,
         *,

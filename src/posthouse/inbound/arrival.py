@@ -63,13 +63,13 @@ class _Judged(msgspec.Struct, gc=False):
 async def receive(house: House, envelope: Envelope, message: bytes | mmap) -> Sequence[Reply]:
     """One reply over SMTP, over LMTP one for each recipient. :raises StorageUnavailable:"""
     judged = [_Judged(path, found) for path, found in envelope.rcpts]
-    evidence = _first_evidence(envelope)
     if hops(message, house.rules.hops) > house.rules.hops:
         text = f"More than {house.rules.hops} Received fields: the message goes in circles; look for a forwarding loop"
+        evidence = _evidence(envelope, _NOTHING_ASKED)
         for one in judged:
             one.refused = (Reply(554, "5.4.6", (text,)), "hops")
     else:
-        evidence = await _authenticated(house, envelope, message, evidence)
+        evidence = await _authenticated(house, envelope, message)
         _judge(house, evidence, judged, len(message))
         await _screen(house, envelope, message, evidence, judged)
     taken = _taken(envelope, judged)
@@ -77,24 +77,25 @@ async def receive(house: House, envelope: Envelope, message: bytes | mmap) -> Se
     return _replies(house, envelope, evidence, judged, accepted)
 
 
-def _first_evidence(envelope: Envelope) -> Evidence:
+def _evidence(envelope: Envelope, auth: Authentication, excused: str | None = None) -> Evidence:
     facts, tls = envelope.facts, envelope.tls
     return Evidence(
         envelope.peer.address,
         envelope.hello.domain,
         facts.host,
-        _NOTHING_ASKED,
+        auth,
         f"{tls.version} {tls.cipher}" if tls is not None else None,
         envelope.peer.listener,
         facts.listings,
         facts.flaws,
         envelope.greylisted,
+        excused,
     )
 
 
-async def _authenticated(house: House, envelope: Envelope, message: bytes | mmap, evidence: Evidence) -> Evidence:
+async def _authenticated(house: House, envelope: Envelope, message: bytes | mmap) -> Evidence:
     if envelope.peer.listener == "lmtp" or envelope.peer.trusted:
-        return evidence
+        return _evidence(envelope, _NOTHING_ASKED)
     auth = await house.authenticate(
         message,
         peer=envelope.peer.address,
@@ -102,8 +103,7 @@ async def _authenticated(house: House, envelope: Envelope, message: bytes | mmap
         reverse_path=envelope.mail.reverse_path,
         now=house.clock(),
     )
-    excused = policy.override(auth, house.rules.trusted)
-    return msgspec.structs.replace(evidence, auth=auth, dmarc_override=excused)
+    return _evidence(envelope, auth, policy.override(auth, house.rules.trusted))
 
 
 def _judge(house: House, evidence: Evidence, judged: Sequence[_Judged], size: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from mmap import mmap
 
 from posthouse.clock import SECOND, to_datetime
@@ -11,11 +12,14 @@ from posthouse.mailauth import results
 from posthouse.mailauth.authenticate import authenticate
 from posthouse.mailauth.evidence import Authentication
 from posthouse.mailauth.lookup import Lookup
+from posthouse.mailauth.memory import Memory
 from posthouse.mailauth.trace import received, return_path
 
 
 def authenticator(lookup: Lookup, hostname: str, *, deadline: float = 20.0) -> Authenticate:
     """:param hostname: ours, for SPF's macros. :param deadline: seconds for everything together."""
+
+    memory = Memory()
 
     async def ask(message: bytes | mmap, *, peer: str, helo: str, reverse_path: str, now: int) -> Authentication:
         return await authenticate(
@@ -28,6 +32,7 @@ def authenticator(lookup: Lookup, hostname: str, *, deadline: float = 20.0) -> A
             receiver=hostname,
             deadline=deadline,
             organizational=organizational,
+            memory=memory,
         )
 
     return ask
@@ -44,14 +49,21 @@ def tracer(hostname: str, authserv_id: str) -> Trace:
             host=hostname,
             protocol=protocol(hop),
             id=hop.id,
-            at=to_datetime(hop.at),
+            at=to_datetime(hop.at // SECOND * SECOND),  # the same for all of a second
             recipient=hop.recipient or None,
             tls=f"{hop.tls.version} {hop.tls.cipher}" if hop.tls is not None else None,
         )
         head = return_path(hop.reverse_path) + line
-        return head + results.header(hop.auth, authserv_id, peer=hop.peer) if hop.verb != "LHLO" else head
+        if hop.verb == "LHLO":
+            return head
+        # What says the same again is not made again; a signature is of one message only.
+        make = results.header if hop.auth.dkim else _remembered
+        return head + make(hop.auth, authserv_id, peer=hop.peer)
 
     return fields
+
+
+_remembered = lru_cache(maxsize=2048)(results.header)
 
 
 def protocol(hop: Hop) -> str:

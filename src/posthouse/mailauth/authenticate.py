@@ -14,10 +14,11 @@ from typing import Any, TypeVar
 from posthouse.errors import DnsUnavailable
 from posthouse.mailauth import arc, dmarc, spf, verify
 from posthouse.mailauth.author import MAX_DOMAINS, authors
-from posthouse.mailauth.begun import Done, begin
+from posthouse.mailauth.begun import Begun, begin
 from posthouse.mailauth.digest import SMALL, Raw
 from posthouse.mailauth.evidence import Arc, Authentication, Dmarc, Spf
 from posthouse.mailauth.lookup import Lookup
+from posthouse.mailauth.memory import Facts, Memory
 from posthouse.mailauth.message import Message
 from posthouse.mailauth.names import normal, printable
 
@@ -42,6 +43,7 @@ async def authenticate(
     organizational: dmarc.Organizational | None = None,
     prefer_list: bool = False,
     accept_partial: bool = False,
+    memory: Memory | None = None,
 ) -> Authentication:
     """SPF of both identities, DKIM, ARC, the peer's name and, from these, DMARC.
 
@@ -56,33 +58,73 @@ async def authenticate(
     :param organizational: by the public suffix list (`domains.name.organizational`), for domains
         of which the tree walk finds nothing; `prefer_list`: always, as RFC 7489 had it.
     :param accept_partial: a signature whose `l=` leaves text unsigned is enough for DMARC.
+    :param memory: of calls with the same other parameters: who says the same again within its
+        seconds is not looked up again.
     """
     loop = asyncio.get_running_loop()
     ends = loop.time() + deadline
     is_short = len(raw) <= SMALL or raw.find(b"\r\n\r\n", 0, SMALL) >= 0
     message = Message(raw) if is_short else await asyncio.to_thread(Message, raw)
     author = authors(message)
+    signed, sealed = bool(message.places(b"dkim-signature")), arc.has_chain(message)
+    at = "@" + reverse_path.rpartition("@")[2] if reverse_path else ""
+    key = (peer, helo, at, author.domains[: MAX_DOMAINS + 1], author.problem)
+    facts = memory.recall(key) if memory is not None else None
+    if facts is not None and facts.plain is not None and not signed and not sealed:
+        return facts.plain
     evaluation = dmarc.Evaluation(
         lookup, organizational=organizational, prefer_list=prefer_list, accept_partial=accept_partial
     )
-    client = spf.Client(peer, helo, receiver, now)
-    helo_check = begin(spf.check_helo(lookup, client))
-    mail_check = begin(spf.check_mail_from(lookup, client, reverse_path)) if reverse_path else helo_check
-    policies = begin(evaluation.discover_all(author))
-    named = begin(iprev(lookup, peer))
-    is_signed, is_sealed = bool(message.places(b"dkim-signature")), arc.has_chain(message)
-    signed = begin(verify.verify(message, lookup, now=now)) if is_signed else None
-    chain = begin(arc.verify(message, lookup)) if is_sealed else None
-    await _until((helo_check, mail_check, policies, named, signed, chain), ends)
-    mail_from = mail_check.result() if _is_there(mail_check) else _late_spf(reverse_path, helo)
-    helo_result = helo_check.result() if _is_there(helo_check) else _late_spf("", helo)
-    dkim = () if signed is None else _known(signed, None) or verify.unanswered(message, now)
-    found_policies = _known(policies, [None] * len(author.domains[:MAX_DOMAINS]))
-    judging = begin(evaluation.judge(author, found_policies, mail_from, dkim))
+    verifying = begin(verify.verify(message, lookup, now=now)) if signed else None
+    chain = begin(arc.verify(message, lookup)) if sealed else None
+    asked = None
+    if facts is None:
+        client = spf.Client(peer, helo, receiver, now)
+        asked = _Asked(client, reverse_path, begin(evaluation.discover_all(author)), lookup)
+    await _until((verifying, chain, *(asked.begun if asked is not None else ())), ends)
+    if asked is not None:
+        facts = asked.facts(len(author.domains[:MAX_DOMAINS]))
+    assert facts is not None
+    dkim = () if verifying is None else _known(verifying, None) or verify.unanswered(message, now)
+    judging = begin(evaluation.judge(author, facts.policies, facts.spf, dkim))
     await _until((judging,), ends)
     judged = judging.result() if _is_there(judging) else Dmarc("temperror", author.domains[0], reason=_LATE)
-    sealed = Arc("none") if chain is None else _known(chain, Arc("fail", reason=_LATE))
-    return Authentication(mail_from, helo_result, dkim, judged, sealed, _known(named, ("temperror", None))[0])
+    seen = Arc("none") if chain is None else _known(chain, Arc("fail", reason=_LATE))
+    found = Authentication(facts.spf, facts.helo, dkim, judged, seen, facts.iprev)
+    if memory is not None:
+        memory.keep(key, facts, None if signed or sealed else found)
+    return found
+
+
+class _Asked:
+    """What depends on the connection, the envelope and the author's domains alone, under way."""
+
+    __slots__ = ("_client", "_helo", "_mail_from", "_named", "_policies", "_reverse_path")
+
+    def __init__(
+        self, client: spf.Client, reverse_path: str, policies: Begun[list[dmarc.Policy | None]], lookup: Lookup
+    ) -> None:
+        self._client = client
+        self._reverse_path = reverse_path
+        self._policies = policies
+        self._helo = begin(spf.check_helo(lookup, client))
+        self._mail_from = begin(spf.check_mail_from(lookup, client, reverse_path)) if reverse_path else self._helo
+        self._named = begin(iprev(lookup, client.peer))
+
+    @property
+    def begun(self) -> tuple[Begun[Any], ...]:
+        return self._helo, self._mail_from, self._policies, self._named
+
+    def facts(self, domains: int) -> Facts:
+        """What is there; of the rest, that DNS did not answer in time."""
+        client = self._client
+        return Facts(
+            self._mail_from.result() if _is_there(self._mail_from) else _late_spf(self._reverse_path, client.helo),
+            self._helo.result() if _is_there(self._helo) else _late_spf("", client.helo),
+            tuple(_known(self._policies, [None] * domains)),
+            _known(self._named, ("temperror", None))[0],
+            client.asked_more,
+        )
 
 
 async def iprev(lookup: Lookup, peer: str) -> tuple[str, str | None]:
@@ -112,7 +154,7 @@ async def iprev(lookup: Lookup, peer: str) -> tuple[str, str | None]:
     return ("fail" if answered else "temperror"), None
 
 
-async def _until(begun: Sequence[Done[Any] | asyncio.Task[Any] | None], ends: float) -> None:
+async def _until(begun: Sequence[Begun[Any] | None], ends: float) -> None:
     """Until all are done, or the deadline: then they are canceled."""
     tasks = {task for task in begun if isinstance(task, asyncio.Task)}
     if not tasks:
@@ -124,11 +166,11 @@ async def _until(begun: Sequence[Done[Any] | asyncio.Task[Any] | None], ends: fl
             task.cancel()
 
 
-def _is_there(task: Done[Any] | asyncio.Task[Any]) -> bool:
+def _is_there(task: Begun[Any]) -> bool:
     return task.done() and not task.cancelled()
 
 
-def _known(task: Done[T] | asyncio.Task[T], late: U) -> T | U:
+def _known(task: Begun[T], late: U) -> T | U:
     return task.result() if _is_there(task) else late
 
 

@@ -28,7 +28,10 @@ class Done(Generic[T]):
         return self._value
 
 
-def begin(work: Coroutine[Any, Any, T]) -> Done[T] | asyncio.Task[T]:
+Begun = Done[T] | asyncio.Task[T]
+
+
+def begin(work: Coroutine[Any, Any, T]) -> Begun[T]:
     """Runs `work` until it first waits; a task goes on from there. It must not ask for the
     current task (`asyncio.timeout` does) before it has waited for anything.
 

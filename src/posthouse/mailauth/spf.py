@@ -39,18 +39,20 @@ class _Temporary(Exception):
     """Ends the check as temperror."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Client:
     """Who is connected.
 
     `peer`: IPv4 or IPv6 as text. `receiver`: our host name, for the macro r. `now`: seconds
-    since 1970, for the macro t.
+    since 1970, for the macro t. `asked_more`: set when a record asked for more than the domain
+    of an identity (the macros s, l and t): what it gave is good for this message only.
     """
 
     peer: str
     helo: str
     receiver: str = "unknown"
     now: int = 0
+    asked_more: bool = False
 
 
 async def check_mail_from(lookup: Lookup, client: Client, reverse_path: str) -> Spf:
@@ -234,6 +236,8 @@ class _Check:
             "v": "in-addr" if version == 4 else "ip6", "h": self._client.helo,
             "c": text, "r": self._client.receiver, "t": str(self._client.now), "p": _NO_NAME,
         }  # fmt: skip
+        if any(spf_record.names(template, letter) for letter in "slt"):
+            self._client.asked_more = True
         if spf_record.names(template, "p"):
             values["p"] = await self._peer_name(domain)
         return values

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from datetime import datetime
+from functools import lru_cache
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -47,11 +48,7 @@ def received(
     :param tls: version and cipher, for people.
     :raises ValueError: a naive time, or an address that is none.
     """
-    name = helo if _HOST.fullmatch(helo) or _LITERAL.fullmatch(helo) else "unknown"
-    address = ipaddress.ip_address(peer.partition("%")[0])
-    literal = f"[{address}]" if address.version == 4 else f"[IPv6:{address}]"
-    seen = f"{rdns} {literal}" if rdns is not None and _HOST.fullmatch(rdns) else literal
-    lines = [f"Received: from {name} ({seen})", f" by {host} with {protocol} id {id if _ID.fullmatch(id) else 'none'}"]
+    lines = [_from(helo, peer, rdns), f" by {host} with {protocol} id {id if _ID.fullmatch(id) else 'none'}"]
     if tls is not None and _TLS.fullmatch(tls):
         lines.append(f" ({tls})")
     if recipient is not None and _PATH.fullmatch(recipient) is not None:
@@ -59,12 +56,25 @@ def received(
     return ("\r\n".join(lines) + f";\r\n {_date(at)}\r\n").encode("utf-8", "replace")
 
 
+@lru_cache(maxsize=4096)
+def _from(helo: str, peer: str, rdns: str | None) -> str:
+    name = helo if _HOST.fullmatch(helo) or _LITERAL.fullmatch(helo) else "unknown"
+    address = ipaddress.ip_address(peer.partition("%")[0])
+    literal = f"[{address}]" if address.version == 4 else f"[IPv6:{address}]"
+    seen = f"{rdns} {literal}" if rdns is not None and _HOST.fullmatch(rdns) else literal
+    return f"Received: from {name} ({seen})"
+
+
 def _date(at: datetime) -> str:
     """RFC 5322 §3.3, in the zone that `at` has."""
     offset = at.utcoffset()
     if offset is None:
         raise ValueError("a trace needs an aware time")
-    minutes = int(offset.total_seconds()) // 60
+    return _spelt(at.replace(tzinfo=None), int(offset.total_seconds()) // 60)
+
+
+@lru_cache(maxsize=256)
+def _spelt(at: datetime, minutes: int) -> str:
     zone = f"{'-' if minutes < 0 else '+'}{abs(minutes) // 60:02d}{abs(minutes) % 60:02d}"
     return (
         f"{_DAYS[at.weekday()]}, {at.day:02d} {_MONTHS[at.month - 1]} {at.year:04d} "

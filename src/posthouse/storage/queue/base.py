@@ -36,6 +36,9 @@ class Job(msgspec.Struct, frozen=True, gc=False):
     attempts: int = 0
     """Claims since it was last put back: a job that kills its workers shows here."""
     payload: str | None = None
+    key: str | None = None
+    """Jobs of one key go to one worker process at a time, where a backend spreads them by key
+    (None: by id)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,7 @@ class Buried:
 @dataclass(frozen=True, slots=True)
 class Depth:
     """`ready` jobs are due or leased; `delayed` wait for a later time; `oldest_due_at` is
-    the earliest due time (None when empty)."""
+    about the earliest due time (None when empty, or not known yet)."""
 
     stage: str
     lane: int
@@ -71,8 +74,8 @@ class Queue(Protocol):
     async def put(self, jobs: Sequence[Job], *, tx: Tx | None = None) -> None: ...
 
     async def claim(self, stage: str, lane: int, n: int, *, lease: float) -> list[Job]:
-        """Up to `n` due jobs, in order of due time within a tenant, tenants in turn.
-        `lease` in seconds. Not fsynced: a lost claim only comes back early."""
+        """Up to `n` due jobs, tenants in turn, the longest due first as far as the backend sees
+        them together. `lease` in seconds. Not fsynced: a lost claim only comes back early."""
         ...
 
     async def extend(self, jobs: Sequence[Job], *, lease: float) -> list[Job]:
@@ -110,4 +113,17 @@ class Queue(Protocol):
 
     async def free_leases(self) -> int:
         """Every lease ends now: only for an exclusive owner at its start."""
+        ...
+
+    async def undelay(self, stages: Sequence[str], after: float) -> int:
+        """The jobs of these stages that are due only in more than `after` seconds are due now; how
+        many. For stages that never delay for so long: their clock was set back since."""
+        ...
+
+    async def ready(self) -> None:
+        """:raises StorageUnavailable: with the reason, when a put would fail now."""
+        ...
+
+    async def close(self) -> None:
+        """What is held is up to its leases; whoever can, hands it back before."""
         ...

@@ -24,9 +24,9 @@ _PASSES_AT_MOST = 8
 _PUT_BACK_AT_ONCE = 1000
 
 _PUT = """
-    INSERT INTO job (stage, lane, tenant, due_at, id, attempts, payload)
-    SELECT v.stage, v.lane, v.tenant, v.due_at, v.id, v.attempts, v.payload
-    FROM {v(stage text, lane int, tenant text, due_at int, id text, attempts int, payload text)}
+    INSERT INTO job (stage, lane, tenant, due_at, id, attempts, payload, key)
+    SELECT v.stage, v.lane, v.tenant, v.due_at, v.id, v.attempts, v.payload, v.key
+    FROM {v(stage text, lane int, tenant text, due_at int, id text, attempts int, payload text, key text)}
     WHERE true
     ON CONFLICT DO NOTHING"""
 
@@ -76,8 +76,8 @@ _EXTEND = f"""
     WHERE {_SAME}"""  # noqa: S608 - a constant
 
 _BURY = f"""
-    INSERT INTO job_buried (id, stage, lane, tenant, attempts, payload, buried_at, reason)
-    SELECT job.id, job.stage, job.lane, job.tenant, job.attempts, job.payload, $1, v.reason
+    INSERT INTO job_buried (id, stage, lane, tenant, attempts, payload, key, buried_at, reason)
+    SELECT job.id, job.stage, job.lane, job.tenant, job.attempts, job.payload, job.key, $1, v.reason
     FROM {{v({_KEY}, reason text)}} JOIN job ON {_SAME}
     WHERE true
     ON CONFLICT (id, stage) DO UPDATE SET attempts = excluded.attempts, payload = excluded.payload,
@@ -91,8 +91,8 @@ _FREE = """
     WHERE id = ANY($1) AND (leased = 0 OR due_at <= $2) FOR UPDATE"""
 
 _SET_ASIDE = f"""
-    INSERT INTO job_buried (id, stage, lane, tenant, attempts, payload, buried_at, reason)
-    SELECT job.id, job.stage, job.lane, job.tenant, job.attempts, job.payload, $1, $2
+    INSERT INTO job_buried (id, stage, lane, tenant, attempts, payload, key, buried_at, reason)
+    SELECT job.id, job.stage, job.lane, job.tenant, job.attempts, job.payload, job.key, $1, $2
     FROM {{v({_KEY})}} JOIN job ON job.stage = v.stage AND job.lane = v.lane AND job.tenant = v.tenant
         AND job.due_at = v.due_at AND job.id = v.id
     WHERE true
@@ -121,7 +121,7 @@ def _take(tenants: int) -> str:
     up to its own limit: parameters from $4 on are (tenant, due_at, id, limit) each."""
     branches = [
         f"""SELECT * FROM (
-            SELECT tenant, due_at, id, attempts, payload FROM job
+            SELECT tenant, due_at, id, attempts, payload, key FROM job
             WHERE stage = $1 AND lane = $2 AND tenant = ${n} AND due_at <= $3
               AND due_at >= ${n + 1} AND (due_at > ${n + 1} OR id > ${n + 2})
             ORDER BY due_at, id LIMIT ${n + 3} FOR UPDATE SKIP LOCKED) AS t{n}"""  # noqa: S608 - numbers only
@@ -139,10 +139,14 @@ class RecordsQueue:
         self._served: dict[tuple[str, int], str] = {}  # the tenant that the last claim ended with
 
     async def put(self, jobs: Sequence[Job], *, tx: Tx | None = None) -> None:
-        rows = [(j.stage, j.lane, j.tenant, j.due_at, j.id, j.attempts, j.payload) for j in jobs]
+        rows = [(j.stage, j.lane, j.tenant, j.due_at, j.id, j.attempts, j.payload, j.key) for j in jobs]
         await self._each(_PUT, rows, tx=tx)
 
     async def claim(self, stage: str, lane: int, n: int, *, lease: float) -> list[Job]:
+        return [job for job, _ in await self.take_due(stage, lane, n, lease=lease)]
+
+    async def take_due(self, stage: str, lane: int, n: int, *, lease: float) -> list[tuple[Job, int]]:
+        """As `claim`, each with the time it was due at."""
         if n <= 0:
             return []
         now = self._clock()
@@ -152,6 +156,7 @@ class RecordsQueue:
         async def work(tx: Tx) -> tuple[list[list[Row]], str]:
             tenants, mark = await _due_tenants(tx, stage, lane, after=after, now=now, most=min(n, TENANTS_AT_MOST))
             taken = await _shares(tx, stage, lane, tenants, now=now, n=n) if tenants else []
+            taken = [_once(rows) for rows in taken]
             keys = [(stage, lane, *row[:3]) for rows in taken for row in rows]
             if keys:
                 await tx.run_each(_LEASE, keys, end)
@@ -159,8 +164,8 @@ class RecordsQueue:
 
         taken, self._served[stage, lane] = await self._records.write(work, durable=False)
         return [
-            Job(stage, lane, tenant, end, id_, attempts + 1, payload)
-            for tenant, _, id_, attempts, payload in _in_turn(taken)
+            (Job(stage, lane, tenant, end, id_, attempts + 1, payload, key), due_at)
+            for tenant, due_at, id_, attempts, payload, key in _in_turn(taken)
         ]
 
     async def extend(self, jobs: Sequence[Job], *, lease: float) -> list[Job]:
@@ -177,7 +182,7 @@ class RecordsQueue:
             return []
         held = await self._records.write(work, durable=False)
         kept = [by_key[row] for row in held]
-        return [Job(j.stage, j.lane, j.tenant, end, j.id, j.attempts, j.payload) for j in kept]
+        return [Job(j.stage, j.lane, j.tenant, end, j.id, j.attempts, j.payload, j.key) for j in kept]
 
     async def done(self, jobs: Sequence[Job], *, tx: Tx | None = None) -> int:
         return await self._each(_DONE, [_key(job) for job in jobs], tx=tx)
@@ -218,12 +223,15 @@ class RecordsQueue:
         async def work(tx: Tx) -> int:
             # Locked first: two commands at once must not bring a job back twice.
             rows = await tx.rows(
-                f"""SELECT stage, lane, tenant, id, payload FROM job_buried {chosen}
+                f"""SELECT stage, lane, tenant, id, payload, key FROM job_buried {chosen}
                     ORDER BY id, stage LIMIT $1 FOR UPDATE""",  # noqa: S608 - one of two constants
                 _PUT_BACK_AT_ONCE,
                 *params,
             )
-            jobs = [Job(stage, lane, tenant, due_at, id_, 0, payload) for stage, lane, tenant, id_, payload in rows]
+            jobs = [
+                Job(stage, lane, tenant, due_at, id_, 0, payload, key)
+                for stage, lane, tenant, id_, payload, key in rows
+            ]
             if jobs:
                 await self.put(jobs, tx=tx)
                 await tx.run_each(_UNBURY, [(job.id, job.stage) for job in jobs])
@@ -264,8 +272,6 @@ class RecordsQueue:
         return await self._records.write(work)
 
     async def undelay(self, stages: Sequence[str], after: float) -> int:
-        """The jobs of these stages that are due only in more than `after` seconds are due now; how
-        many. For stages that never delay for so long: their clock was set back since."""
         now = self._clock()
 
         async def work(tx: Tx) -> int:
@@ -277,6 +283,12 @@ class RecordsQueue:
             )
 
         return await self._records.write(work)
+
+    async def ready(self) -> None:
+        await self._records.ready()
+
+    async def close(self) -> None:
+        """Records are closed by who opened them."""
 
     async def _each(self, sql: str, rows: Sequence[Row], *, tx: Tx | None) -> int:
         async def work(tx: Tx) -> int:
@@ -339,6 +351,14 @@ async def _shares(tx: Tx, stage: str, lane: int, tenants: list[str], *, now: int
         if not left or not hungry:
             break
     return list(taken.values())
+
+
+def _once(rows: list[Row]) -> list[Row]:
+    """A job that waits twice, for two times that have both come, is leased once: both leases
+    would be one key. The other comes with a later claim."""
+    if len({row[2] for row in rows}) == len(rows):
+        return rows
+    return list({row[2]: row for row in reversed(rows)}.values())[::-1]
 
 
 def _split(n: int, tenants: list[str]) -> dict[str, int]:

@@ -18,7 +18,7 @@ import structlog
 from alembic import op
 
 revision = "0006"
-down_revision = "0003"
+down_revision = "0005"
 branch_labels = None
 depends_on = None
 
@@ -83,7 +83,7 @@ def _by_time(name: str, key: str, prefix: str, options: str) -> None:
         op.execute(statement)
     op.execute(f"CREATE TABLE {name}_default PARTITION OF {name} DEFAULT")
     first = week
-    if newest is not None and newest < f"{prefix}_{week + _WEEK:012x}":
+    if newest is not None and str(newest) < f"{prefix}_{week + _WEEK:012x}":
         first = week + _WEEK
         op.execute(
             f"ALTER TABLE {name} ATTACH PARTITION {name}_first FOR VALUES FROM (MINVALUE) TO ('{prefix}_{first:012x}')"
