@@ -99,8 +99,16 @@ async def test_what_is_there_is_kept_while_the_release_before_works_on(old_url: 
 
     assert await records.write(mailboxes) == 500
     ids = [await message(records, at, "queued") for at in (now() - 9_000_000 * SECOND, now())]
-    await queue.put([Job("render", Lane.BULK, "t", now() - SECOND, id_) for id_ in ids])
-    (held, *_) = await queue.claim("render", Lane.BULK, 1, lease=60)
+    held = Job("render", Lane.BULK, "t", now() + 60 * SECOND, ids[0], 1)
+    waits = Job("render", Lane.BULK, "t", now() - SECOND, ids[1])
+
+    async def jobs(tx: Tx) -> None:
+        # As the release before wrote them.
+        put = "INSERT INTO job (stage, lane, tenant, due_at, id, leased) VALUES ($1, $2, $3, $4, $5, $6)"
+        for leased, job in enumerate((waits, held)):
+            await tx.run(put, job.stage, job.lane, job.tenant, job.due_at, job.id, leased)
+
+    await records.write(jobs)
 
     assert await migrate(old_url) == head()
 
@@ -109,7 +117,7 @@ async def test_what_is_there_is_kept_while_the_release_before_works_on(old_url: 
     assert await names(records, "event", "message_id") == {*ids, later}
     assert len(await names(records, "mailbox", "account")) == 500
     assert await queue.done([held]) == 1
-    assert len(await queue.claim("render", Lane.BULK, 5, lease=60)) == 1
+    assert [job.id for job in await queue.claim("render", Lane.BULK, 5, lease=60)] == [waits.id]
     rows = await records.read(
         lambda tx: tx.rows("SELECT id, tableoid::regclass::text FROM message ORDER BY id"),
     )
