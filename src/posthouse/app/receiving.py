@@ -25,6 +25,7 @@ from posthouse.inbound.dispatch import Dispatch
 from posthouse.inbound.examine import Examine, here
 from posthouse.inbound.filter import ClamdScanner, DomainList, DomainLists, Filter, HttpScanner, Scanner
 from posthouse.inbound.forwarding import Forwarding
+from posthouse.inbound.greylist import Greylist
 from posthouse.inbound.house import Rules
 from posthouse.inbound.housekeeping import Housekeeping
 from posthouse.inbound.importing import Importing
@@ -34,6 +35,7 @@ from posthouse.inbound.lists import DnsList
 from posthouse.inbound.model import INDEX, STORE
 from posthouse.inbound.notify import announce
 from posthouse.inbound.pool import ExaminePool, processes_for
+from posthouse.inbound.refusals import Refusals
 from posthouse.inbound.screen import Screen
 from posthouse.inbound.store import Store
 from posthouse.inbound.upkeep import Upkeep
@@ -55,6 +57,7 @@ from posthouse.storage.bus.local import LocalBus
 from posthouse.storage.contents import Contents
 from posthouse.storage.queue.base import Job, Lane, Queue
 from posthouse.storage.records.base import Records, Tx
+from posthouse.storage.records.lease import Lease
 from posthouse.storage.search.factory import open_search, where
 from posthouse.worker import Worker
 
@@ -97,6 +100,11 @@ class Ground:
     bus: Bus
     shelf: Shelf | None
     wake_relay: Callable[[], None]
+    once: Records
+    """For what one process does for all, while it holds `lease`."""
+    lease: Lease | None
+    lagging: Records
+    """For lists."""
 
 
 async def receiving(settings: Settings, ground: Ground, stack: AsyncExitStack) -> Receiving:
@@ -115,6 +123,7 @@ async def receiving(settings: Settings, ground: Ground, stack: AsyncExitStack) -
         contents=ground.contents,
         clock=ground.clock,
         bus=ground.bus,
+        lagging=ground.lagging,
     )
     index = _index(settings, ground, mail)
     judge = _filter(settings, ground.records, resolver, stack)
@@ -143,12 +152,13 @@ async def receiving(settings: Settings, ground: Ground, stack: AsyncExitStack) -
     listeners = _listeners(settings)
     gateway = Gateway(accept.begin, _options(settings, listeners)) if listeners else None
     housekeeping = Housekeeping(
-        ground.records,
-        ground.contents,
-        accept.refusals,
-        accept.greylist,
+        ground.once,
+        Contents(ground.once, ground.blobs, small=settings.receive.small, clock=ground.clock),
+        Refusals(ground.once, ground.clock),
+        Greylist(ground.once, ground.clock, delay=settings.receive.greylist_delay),
         ground.clock,
         kept=settings.receive.log_days * DAY,
+        still=(lambda: lease.sure) if (lease := ground.lease) is not None else (lambda: True),
     )
     return Receiving(mail, accept, gateway, store, index, housekeeping, _search_keeper(ground, mail, index))
 
@@ -163,7 +173,7 @@ def _search_keeper(ground: Ground, mail: Mail, index: Worker) -> Callable[[], Aw
             return
         try:
             await rebuild_if_due(
-                ground.records, ground.queue, mail.indexing, mail.search, wake=lambda: index.wake(Lane.BULK)
+                ground.once, ground.queue, mail.indexing, mail.search, wake=lambda: index.wake(Lane.BULK)
             )
             next_at = ground.clock() + 3600 * SECOND
         except Unavailable as error:
@@ -182,6 +192,7 @@ async def open_mail(
     contents: Contents,
     clock: Clock,
     bus: Bus | None = None,
+    lagging: Records | None = None,
 ) -> Mail:
     """What the API needs of the receiving side; closed with `stack`. `url`: of the search index."""
     search = await open_search(url)
@@ -214,7 +225,7 @@ async def open_mail(
         bus,
         contents,
         indexing,
-        Journal(records, clock),
+        Journal(records, clock, lagging=lagging),
         Importing(records, mailboxes, contents, clock),
         upkeep,
     )

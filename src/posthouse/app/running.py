@@ -77,8 +77,8 @@ async def running(settings: Settings) -> AsyncGenerator[Running, None]:
             await parts.sending.pool.start()
         workers = parts.workers(roles)
         tasks += [asyncio.create_task(worker.run(), name="worker") for worker in workers]
+        tasks.append(asyncio.create_task(parts.duties.run(schedule="schedule" in roles), name="schedule"))
         if "schedule" in roles:
-            tasks.append(asyncio.create_task(parts.housekeeping.run(), name="schedule"))
             tasks.append(asyncio.create_task(parts.lag.run(), name="lag"))
         if server is not None:
             tasks.append(asyncio.create_task(server.serve(sockets=socks), name="api"))
@@ -130,8 +130,8 @@ async def _drain(
     """Stop taking requests and jobs, finish what is in flight, hand the rest back."""
     if server is not None:
         server.should_exit = True
-    parts.housekeeping.stop()
     parts.lag.stop()
+    parts.duties.stop()
     for worker in workers:
         worker.stop()
     await parts.sending.sites.close(timeout)
