@@ -24,7 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import asyncpg
 
@@ -43,6 +43,7 @@ LAYOUT: Mapping[str, str] = {
 }
 """Process by name → its roles."""
 _START_SECONDS, _STOP_SECONDS = 90.0, 45.0
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 @dataclass
@@ -144,15 +145,31 @@ def new_database(server: str) -> str:
     return f"{server.rpartition('/')[0]}/{name}"
 
 
+class Process(Protocol):
+    """As much of `subprocess.Popen` as is used here."""
+
+    @property
+    def pid(self) -> int: ...
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def kill(self) -> None: ...
+
+
 @dataclass
 class Node:
-    """A process. `port`: of its HTTP, of the API or of its health."""
+    """A process. `port`: of its HTTP, of the API or of its probes, at `host`.
+
+    :param prefix: of its command, such as `ip netns exec NAME`.
+    :param variables: of its environment, besides those of the cluster.
+    """
 
     name: str
     roles: str
     port: int
-    core: int | None = None
-    process: subprocess.Popen[bytes] | None = None
+    host: str = "127.0.0.1"
+    prefix: tuple[str, ...] = ()
+    variables: dict[str, str] = field(default_factory=dict[str, str])
+    process: Process | None = None
 
     @property
     def alive(self) -> bool:
@@ -213,7 +230,7 @@ class Cluster:
         (self.directory / "posthouse.toml").write_text(self.base.replace("# engines\n", text))
         done = subprocess.run(
             [sys.executable, "-m", "posthouse", "init", "--tenant", self.tenant, "--json", *arguments, *self._shared],
-            env=self._environment(), capture_output=True, text=True, timeout=_START_SECONDS, check=False,
+            env=self.environment(), capture_output=True, text=True, timeout=_START_SECONDS, check=False,
         )  # fmt: skip
         if done.returncode:
             raise RuntimeError(f"`posthouse init` failed: {done.stderr.strip()[-2000:]}")
@@ -222,11 +239,10 @@ class Cluster:
 
     def start(self, names: Sequence[str] = ()) -> None:
         """Returns when these (all: none named) are ready. :raises RuntimeError:"""
-        chosen = [self.nodes[name] for name in names or self.nodes]
-        for node in chosen:
-            self._launch(node)
-        for node in chosen:
-            self._await(node)
+        for name in names or self.nodes:
+            self.launch(name)
+        for name in names or self.nodes:
+            self.wait_for(name)
 
     def stop(self) -> None:
         """SIGTERM to all, the front first; SIGKILL to what does not end."""
@@ -258,7 +274,7 @@ class Cluster:
         request.add_header("Content-Type", "application/json")
         if again:
             request.add_header("Idempotency-Key", again)
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with _OPENER.open(request, timeout=60) as answer:
             return json.loads(answer.read() or b"null")
 
     def words(self, name: str) -> str:
@@ -267,25 +283,36 @@ class Cluster:
 
     # -- processes ------------------------------------------------------------------------
 
-    def _environment(self, node: Node | None = None) -> dict[str, str]:
+    def environment(self, node: Node | None = None) -> dict[str, str]:
         variables = {**material.environment(), "POSTHOUSE_LOG__LEVEL": "warning", **self.variables}
         if node is not None:
-            api = "api" in node.roles
-            variables["POSTHOUSE_HTTP__PORT" if api else "POSTHOUSE_HTTP__HEALTH_PORT"] = str(node.port)
+            if "api" in node.roles:
+                variables["POSTHOUSE_HTTP__PORT"] = str(node.port)
+            else:
+                variables["POSTHOUSE_PROBES__LISTEN"] = f"{node.host}:{node.port}"
+            variables |= node.variables
         return variables
 
-    def _launch(self, node: Node) -> None:
-        command = [sys.executable, "-m", "posthouse", "serve", "--roles", node.roles, *self._shared]
+    def launch(self, name: str) -> None:
+        """Without waiting until it is ready."""
+        node = self.nodes[name]
+        node.process = self.spawn(node, ["serve", "--roles", node.roles, *self._shared])
+
+    def spawn(self, node: Node, arguments: list[str]) -> Process:
+        """`posthouse` with these arguments."""
+        command = [*node.prefix, sys.executable, "-m", "posthouse", *arguments]
         core = self.cores.get(node.name)
         if core is not None:
             command = ["taskset", "-c", str(core), *command]
         with (self.directory / f"{node.name}.err").open("ab") as errors:
-            node.process = subprocess.Popen(
-                command, env=self._environment(node), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            return subprocess.Popen(
+                command, env=self.environment(node), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                 stderr=errors, start_new_session=True,
             )  # fmt: skip
 
-    def _await(self, node: Node) -> None:
+    def wait_for(self, name: str) -> None:
+        """:raises RuntimeError: it ended, or is not ready in time."""
+        node = self.nodes[name]
         assert node.process is not None
         end = time.monotonic() + _START_SECONDS
         while not self.ready(node):
@@ -296,5 +323,5 @@ class Cluster:
     @staticmethod
     def ready(node: Node) -> bool:
         with suppress(OSError):
-            return urllib.request.urlopen(f"http://127.0.0.1:{node.port}/readyz", timeout=5).status == 200
+            return _OPENER.open(f"http://{node.host}:{node.port}/readyz", timeout=5).status == 200
         return False

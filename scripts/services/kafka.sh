@@ -37,6 +37,11 @@ transaction.state.log.num.partitions=4
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
+# A killed consumer is noticed after six seconds, not forty-five: its partitions go on elsewhere.
+group.consumer.session.timeout.ms=6000
+group.consumer.min.session.timeout.ms=6000
+group.consumer.heartbeat.interval.ms=1000
+group.consumer.min.heartbeat.interval.ms=1000
 CONF
   cat >"$home/log4j2.properties" <<'CONF'
 appender.out.type = Console

@@ -38,12 +38,31 @@ async def test_a_newer_schema_stops_the_start(records_url: str) -> None:
 
     async def work(tx: Tx) -> None:
         await tx.run("UPDATE alembic_version SET version_num = '9999'")
+        await tx.run("UPDATE schema_floor SET revision = '9998'")
 
     await records.write(work)
     await records.close()
     with pytest.raises(errors.Misconfigured, match="9999") as raised:
         await migrate(records_url)
     assert raised.value.code == "schema_too_new"
+
+
+async def test_a_newer_schema_that_only_has_more_does_not(records_url: str) -> None:
+    """As when the next release has migrated, and this one still runs."""
+    records = await open_records(records_url)
+    await records.write(lambda tx: tx.run("UPDATE alembic_version SET version_num = '9999'"))
+    assert await migrate(records_url) == head()
+    assert await records.read(lambda tx: tx.rows("SELECT version_num FROM alembic_version")) == [("9999",)]
+    await records.close()
+
+
+async def test_a_newer_schema_without_a_floor_stops_the_start(records_url: str) -> None:
+    records = await open_records(records_url)
+    await records.write(lambda tx: tx.run("UPDATE alembic_version SET version_num = '9999'"))
+    await records.write(lambda tx: tx.run("DROP TABLE schema_floor"))
+    await records.close()
+    with pytest.raises(errors.Misconfigured, match="9999"):
+        await migrate(records_url)
 
 
 async def test_a_failed_upgrade_leaves_nothing(tmp_path: Path) -> None:

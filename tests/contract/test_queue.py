@@ -135,6 +135,15 @@ async def test_put_joins_a_transaction(records: Records, queue: Queue, clock: Cl
     assert await queue.done(claimed) == 1
 
 
+async def test_one_job_at_two_times_that_have_both_come(queue: Queue, clock: ManualClock) -> None:
+    await queue.put([job("a", clock() - 2), job("a", clock() - 1), job("b", clock())])
+    first = await claim(queue)
+    assert sorted(j.id for j in first) == ["a", "b"]
+    assert await queue.done(first) == 2
+    clock.advance(1)
+    assert {j.id for j in await claim(queue)} <= {"a"}
+
+
 async def test_done_forgets(queue: Queue, clock: ManualClock) -> None:
     await queue.put(many(30, clock() - 100))
     claimed = await claim(queue)

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from posthouse import errors
-from posthouse.clock import DAY
+from posthouse.clock import DAY, SECOND
 from posthouse.storage.records.base import Tx
 
 LIFE = DAY
@@ -64,7 +64,9 @@ async def lookup(tx: Tx, tenant_id: str, keys: Sequence[str], *, now: int) -> di
 
 
 def replay(stored: Stored, body_hash: str) -> Stored:
-    """:raises Conflict: code `idempotency_key_reused`: the first request was another one."""
+    """The first answer; `CLAIMED` as its status: there is none yet.
+
+    :raises Conflict: code `idempotency_key_reused`: the first request was another one."""
     if stored.body_hash != body_hash:
         raise errors.Conflict("This Idempotency-Key came with another request before", code="idempotency_key_reused")
     return stored
@@ -84,6 +86,59 @@ async def save(tx: Tx, rows: Sequence[First]) -> None:
     )
     if len(kept) != len(rows):
         raise in_flight()
+
+
+CLAIMED = 0
+"""The status of a key that was claimed before what it answers for was durable."""
+ABANDONED = 15 * SECOND
+"""A claim that was not answered for so long was left by a process that died."""
+
+
+async def claim(tx: Tx, rows: Sequence[First]) -> dict[tuple[str, str], Stored]:
+    """Take each (tenant, key) before the work is done; `complete` it afterwards. A claim that a
+    process died with is taken over: with its answer, which the work must lead to again.
+
+    :raises Conflict: code `idempotency_in_flight`: one of them is another's, or was answered.
+    """
+    claims = [row._replace(status=CLAIMED) for row in rows]
+    taken = await tx.each(
+        "INSERT INTO idempotency (tenant_id, key, body_hash, created_at, status, answer)"
+        " SELECT tenant_id, key, body_hash, created_at, status, answer"
+        " FROM {v(tenant_id text, key text, body_hash text, created_at int, status int, answer bytes)} WHERE true"
+        " ON CONFLICT (tenant_id, key) DO UPDATE SET created_at = excluded.created_at,"
+        " body_hash = excluded.body_hash, status = excluded.status,"
+        " answer = CASE WHEN idempotency.created_at <= excluded.created_at - $1 THEN excluded.answer"
+        " ELSE idempotency.answer END"
+        " WHERE idempotency.created_at <= excluded.created_at - $1"
+        " OR (idempotency.status = 0 AND idempotency.body_hash = excluded.body_hash"
+        " AND idempotency.created_at <= excluded.created_at - $2)"
+        " RETURNING tenant_id, key, body_hash, status, answer",
+        claims,
+        LIFE,
+        ABANDONED,
+    )
+    if len(taken) != len(rows):
+        raise in_flight()
+    return {(tenant, key): Stored(body_hash, status, bytes(answer)) for tenant, key, body_hash, status, answer in taken}
+
+
+async def complete(tx: Tx, rows: Sequence[First]) -> None:
+    """What was claimed is done: from now on it is answered."""
+    await tx.run_each(
+        "UPDATE idempotency SET status = v.status FROM {v(tenant_id text, key text, status int)}"
+        " WHERE idempotency.tenant_id = v.tenant_id AND idempotency.key = v.key AND idempotency.status = 0",
+        [(row.tenant_id, row.key, row.status) for row in rows],
+    )
+
+
+async def abandon(tx: Tx, rows: Sequence[First]) -> None:
+    """Whoever asks again may take these claims over at once."""
+    await tx.run_each(
+        "UPDATE idempotency SET created_at = idempotency.created_at - $1 FROM {v(tenant_id text, key text)}"
+        " WHERE idempotency.tenant_id = v.tenant_id AND idempotency.key = v.key AND idempotency.status = 0",
+        [(row.tenant_id, row.key) for row in rows],
+        ABANDONED,
+    )
 
 
 async def expire(tx: Tx, *, now: int, most: int = EXPIRE_BATCH) -> int:

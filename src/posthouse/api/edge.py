@@ -62,7 +62,7 @@ class Api:
     """An ASGI application."""
 
     def __init__(self, services: Services, operations: Sequence[Operation], options: Options) -> None:
-        self._context = Context(services, RateLimiter(services.clock))
+        self._context = Context(services, services.limiter or RateLimiter(services.clock))
         self._authenticate = services.accounts.authenticate
         self._router = Router(operations)
         self._options = options

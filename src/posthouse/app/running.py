@@ -19,6 +19,7 @@ from posthouse.api.edge import Api
 from posthouse.api.server import BoundedProtocol
 from posthouse.app import values
 from posthouse.app.parts import Parts, opened
+from posthouse.app.probes import probes
 from posthouse.config import Settings
 from posthouse.errors import Misconfigured
 from posthouse.smtpd.gateway.gateway import Gateway
@@ -57,6 +58,9 @@ async def running(settings: Settings) -> AsyncGenerator[Running, None]:
     """Starts `settings.roles`; leaving it finishes what is in flight and closes."""
     async with opened(settings) as parts, AsyncExitStack() as stack:
         roles = set(settings.roles)
+        await stack.enter_async_context(parts.presence.running())
+        if settings.http.health_port:
+            await stack.enter_async_context(probes(settings.http.host, settings.http.health_port, parts.services))
         server, url, socks = None, "", list[socket.socket]()
         if "api" in roles:
             socks = [_listen(settings.http.host, settings.http.port, settings.http.backlog)]
@@ -73,8 +77,8 @@ async def running(settings: Settings) -> AsyncGenerator[Running, None]:
             await parts.sending.pool.start()
         workers = parts.workers(roles)
         tasks += [asyncio.create_task(worker.run(), name="worker") for worker in workers]
+        tasks.append(asyncio.create_task(parts.duties.run(schedule="schedule" in roles), name="schedule"))
         if "schedule" in roles:
-            tasks.append(asyncio.create_task(parts.housekeeping.run(), name="schedule"))
             tasks.append(asyncio.create_task(parts.lag.run(), name="lag"))
         if server is not None:
             tasks.append(asyncio.create_task(server.serve(sockets=socks), name="api"))
@@ -126,8 +130,8 @@ async def _drain(
     """Stop taking requests and jobs, finish what is in flight, hand the rest back."""
     if server is not None:
         server.should_exit = True
-    parts.housekeeping.stop()
     parts.lag.stop()
+    parts.duties.stop()
     for worker in workers:
         worker.stop()
     await parts.sending.sites.close(timeout)

@@ -154,6 +154,11 @@ class Http(Section):
         default=40_000_000, description="Largest request body: 25 MB of attachments in base64, and slack."
     )
     read_timeout: Seconds = Field(default=60.0, description="A request whose body takes longer to arrive is dropped.")
+    health_port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        default=0,
+        description="A further port on `http.host` for `/healthz`, `/readyz` and `/metrics` alone, whatever the "
+        "process's roles are; 0 is none (they are also on `http.port` where the role `api` is).",
+    )
     backlog: Count = Field(default=2048, description="Connections that may wait to be accepted.")
 
 
@@ -342,6 +347,17 @@ class Receive(Section):
     log_days: Count = Field(default=30, description="Days that the log of received and refused mail is kept.")
 
 
+class Retention(Section):
+    """How long what was sent is kept; a message that is not final is kept however old."""
+
+    messages_days: Annotated[Count, Unit("days")] = Field(
+        default=90, description="Days that messages, their requests and attachments are kept."
+    )
+    events_days: Annotated[Count, Unit("days")] = Field(
+        default=90, description="Days that the events of messages are kept; no longer than the messages."
+    )
+
+
 class Limits(Section):
     """What one request may hold, and what a new tenant is given."""
 
@@ -434,6 +450,7 @@ class Settings(Section):
     worker: Worker = Field(default=Worker(), description="")
     dns: Dns = Field(default=Dns(), description="")
     receive: Receive = Field(default=Receive(), description="")
+    retention: Retention = Field(default=Retention(), description="")
     limits: Limits = Field(default=Limits(), description="")
     log: Log = Field(default=Log(), description="")
     metrics: Metrics = Field(default=Metrics(), description="")

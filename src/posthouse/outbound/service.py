@@ -21,6 +21,7 @@ from posthouse.events import log as event_log
 from posthouse.events.story import Explanation
 from posthouse.events.types import Event, Type
 from posthouse.outbound import ledger
+from posthouse.outbound.ahead import Recorded
 from posthouse.outbound.answers import accepted_single, batch_answer, below, event_view, problem, together, view
 from posthouse.outbound.check import FURTHEST, Bounds, Checked, check_fan_out, check_message, expires_at
 from posthouse.outbound.compose import Compose, Composed
@@ -65,10 +66,18 @@ class Outbound:
         bounds: Bounds,
         clock: Clock,
         in_flight: Callable[[str], bool] | None,
+        recorded: Recorded | None = None,
+        lagging: Records | None = None,
     ) -> None:
-        """:param in_flight: whether this process works on a message, when no other can; else None."""
+        """
+        :param in_flight: whether this process works on a message, when no other can; else None.
+        :param recorded: where the ledger follows the acknowledgment: readers of a fresh message wait for it.
+        :param lagging: for lists; may be behind `records`, which is taken without it.
+        """
+        self._recorded = recorded
         self._works_on = in_flight
         self._records = records
+        self._lagging = lagging or records
         self._queue = queue
         self._streams = streams
         self._compose = compose
@@ -90,8 +99,7 @@ class Outbound:
             checked = check_message(draft, streams, self._bounds, self._clock())
             composed = await self._compose(caller, checked)
             answer = Answer(202, _encode(accepted_single(composed, checked)))
-            await self._accept(caller, [composed], answer, idempotency)
-            return answer
+            return await self._accept(caller, [composed], answer, idempotency)
 
     async def send_each(self, caller: Caller, draft: FanOutDraft, *, idempotency: Idempotency | None) -> Answer:
         """One content, many recipients: `results` in their order, each an id or an error."""
@@ -110,8 +118,7 @@ class Outbound:
                 for place in range(len(draft.recipients))
             ]
             answer = Answer(202, _encode(batch_answer(results, len(bad))))
-            await self._accept(caller, [composed], answer, idempotency)
-            return answer
+            return await self._accept(caller, [composed], answer, idempotency)
 
     async def send_many(self, caller: Caller, draft: ManyDraft, *, idempotency: Idempotency | None) -> Answer:
         """Independent messages: `results` in their order, each an id or an error."""
@@ -135,8 +142,7 @@ class Outbound:
                 for one in results
             ]
             answer = Answer(202, _encode(batch_answer(items, len(bad))))
-            await self._accept(caller, good, answer, idempotency)
-            return answer
+            return await self._accept(caller, good, answer, idempotency)
 
     async def _compose_many(self, caller: Caller, draft: ManyDraft) -> list[Composed | Error]:
         streams = await self._streams.of(caller.tenant.id)
@@ -159,14 +165,15 @@ class Outbound:
 
     async def _accept(
         self, caller: Caller, composed: Sequence[Composed], answer: Answer, key: Idempotency | None
-    ) -> None:
+    ) -> Answer:
+        """The answer to give: this one, or the one that an unfinished request of this key was to have."""
         first = None
         if key is not None:
             first = idempotency.First(
                 caller.tenant.id, key.key, key.body_hash, self._clock(), answer.status, answer.body
             )
         messages = [row for one in composed for row in one.messages]
-        await self._submit(
+        first_answer = await self._submit(
             Submission(
                 caller.tenant.id,
                 caller.tenant.limits.daily_quota,
@@ -177,6 +184,7 @@ class Outbound:
                 first,
             )
         )
+        return answer if first_answer is None else Answer(answer.status, first_answer, replayed=True)
 
     def _hold(self, caller: Caller, key: Idempotency | None) -> Any:
         return nullcontext() if key is None else self._in_flight.hold(caller.tenant.id, key.key)
@@ -196,7 +204,8 @@ class Outbound:
         stored = (await self._records.read(work)).get(key.key)
         if stored is None:
             return None
-        idempotency.replay(stored, key.body_hash)
+        if idempotency.replay(stored, key.body_hash).status == idempotency.CLAIMED:
+            return None
         return Answer(stored.status, stored.answer, replayed=True)
 
     # Looking.
@@ -212,9 +221,24 @@ class Outbound:
             return lines, await self._specs.find(tx, {line.submission_id for line in lines})
 
         lines, found = await self._records.read(work)
+        if not lines and await self._comes(caller, message_id):
+            lines, found = await self._records.read(work)
         if not lines:
             raise NotFound("There is no message with this id", code="message_not_found")
         return lines, (await self._specs.read(found))[lines[0].submission_id]
+
+    async def _comes(self, caller: Caller, message_id: str) -> bool:
+        """Waits for a fresh message that the ledger does not hold yet; at once for any other.
+
+        :raises Unavailable: code `message_being_recorded`.
+        """
+        if self._recorded is None or not self._recorded.may_come(message_id):
+            return False
+
+        async def there() -> bool:
+            return bool(await self._records.read(lambda tx: ledger.get(tx, caller.tenant.id, message_id)))
+
+        return await there() or await self._recorded.wait(there)
 
     async def get(self, caller: Caller, message_id: str) -> MessageView:
         lines, spec = await self.access(caller, message_id)
@@ -233,7 +257,7 @@ class Outbound:
             lines = await ledger.get_many(tx, caller.tenant.id, names[:limit])
             return names, lines, await self._specs.find(tx, {line.submission_id for line in lines})
 
-        names, lines, unread = await self._records.read(work)
+        names, lines, unread = await self._lagging.read(work)
         found = await self._specs.read(unread)
         by_id: dict[str, list[Line]] = {name: [] for name in names[:limit]}
         for line in lines:
@@ -244,14 +268,21 @@ class Outbound:
     async def events(self, caller: Caller, message_id: str) -> list[EventView]:
         lines, _ = await self.access(caller, message_id)
         addresses = {line.rcpt: line.address for line in lines}
-        return [event_view(event, addresses.get(event.rcpt, "")) for event in await self._events(message_id)]
+        return [
+            event_view(event, addresses.get(event.rcpt, "")) for event in await self._events(self._lagging, message_id)
+        ]
 
     async def explain(self, caller: Caller, message_id: str) -> Explanation:
         lines, spec = await self.access(caller, message_id)
         streams = {stream.id: stream for stream in (await self._streams.of(caller.tenant.id)).values()}
         keys = await self._render.signers(caller.tenant.id, spec)
         return explain(
-            lines, spec, await self._events(message_id), streams.get(lines[0].stream_id), keys, self._clock()
+            lines,
+            spec,
+            await self._events(self._records, message_id),
+            streams.get(lines[0].stream_id),
+            keys,
+            self._clock(),
         )
 
     async def content(self, caller: Caller, message_id: str) -> bytes:
@@ -266,11 +297,11 @@ class Outbound:
             raise Invalid(f"The message cannot be rendered: {result.text}", code=result.code)
         return result
 
-    async def _events(self, message_id: str) -> list[Event]:
+    async def _events(self, records: Records, message_id: str) -> list[Event]:
         async def work(tx: Tx) -> list[Event]:
             return await event_log.of_message(tx, message_id)
 
-        return await self._records.read(work)
+        return await records.read(work)
 
     # Taking back.
 
@@ -280,6 +311,7 @@ class Outbound:
         :raises Conflict: code `message_in_flight`: an attempt is being made now;
             `message_final`: it has ended already.
         """
+        await self._comes(caller, message_id)
         now = self._clock()
 
         async def work(tx: Tx) -> None:
@@ -303,6 +335,7 @@ class Outbound:
             raise Invalid(faults=(Fault("/send_at", "A time needs a zone."),)) from None
         if due_at > now + FURTHEST:
             raise Invalid(faults=(Fault("/send_at", f"At most {FURTHEST // DAY} days ahead."),))
+        await self._comes(caller, message_id)
         streams = {stream.id: stream for stream in (await self._streams.of(caller.tenant.id)).values()}
 
         async def work(tx: Tx) -> None:

@@ -55,8 +55,9 @@ class Submission(msgspec.Struct, frozen=True, gc=False):
     first: idempotency.First | None = None
 
 
-Result = Exception | None
-"""None: durable. Else nothing of this submission was written."""
+Result = Exception | bytes | None
+"""None: durable; octets: so it is, and was before, with this answer. Else nothing of this
+submission was written."""
 
 
 @dataclass(slots=True)
@@ -75,8 +76,9 @@ class Submit:
         self._waiting: deque[_Waiting] = deque()
         self._flusher: asyncio.Task[None] | None = None
 
-    async def __call__(self, submission: Submission) -> None:
-        """Returns when it is on disk.
+    async def __call__(self, submission: Submission) -> bytes | None:
+        """Returns when it is on disk; with an answer where an earlier request with its key is to
+        be answered.
 
         :raises Limited: code `daily_quota`.
         :raises Conflict: the Idempotency-Key was used meanwhile, by another process.
@@ -87,9 +89,10 @@ class Submit:
         self._waiting.append(_Waiting(submission, done))
         if self._flusher is None or self._flusher.done():
             self._flusher = asyncio.get_running_loop().create_task(self._flush())
-        problem = await done
-        if problem is not None:
-            raise problem
+        result = await done
+        if isinstance(result, Exception):
+            raise result
+        return result
 
     async def _flush(self) -> None:
         while self._waiting:
@@ -141,7 +144,7 @@ class Submit:
 
     def _finish(self, waiting: _Waiting, result: Result) -> None:
         submission = waiting.submission
-        if result is None:
+        if not isinstance(result, Exception):
             for lane, count in submission.lanes.items():
                 _ACCEPTED[lane].inc(count)
                 self._wake(lane)
@@ -152,7 +155,7 @@ class Submit:
         now = self._clock()
 
         async def work(tx: Tx) -> list[Result]:
-            results = [await self._charge(tx, submission, now) for submission in submissions]
+            results: list[Result] = [await self._charge(tx, submission, now) for submission in submissions]
             taken = [one for one, result in zip(submissions, results, strict=True) if result is None]
             firsts = [one.first for one in taken if one.first is not None]
             if firsts:
@@ -161,7 +164,7 @@ class Submit:
             if messages:
                 await ledger.insert(tx, [row for one in taken for row in one.shared], messages)
                 await event_log.append(tx, _accepted(messages))
-                await self._queue.put(_jobs(messages), tx=tx)
+                await self._queue.put(render_jobs(messages), tx=tx)
             return results
 
         results = await self._records.write(work)
@@ -185,6 +188,6 @@ def _accepted(messages: Sequence[ledger.NewMessage]) -> list[event_log.Line]:
     ]
 
 
-def _jobs(messages: Sequence[ledger.NewMessage]) -> list[Job]:
+def render_jobs(messages: Sequence[ledger.NewMessage]) -> list[Job]:
     """One for each message, whatever its recipients; it waits until the message is due."""
     return [Job(RENDER, row[5], row[2], row[10], row[0]) for row in messages if row[1] == 0]

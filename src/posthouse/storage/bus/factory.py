@@ -71,4 +71,4 @@ async def _over_redis(url: str, states: States | None, groups: Collection[str], 
     await link.open()
     await bus.open()
     await limits.open()
-    return Shared(bus, limits, RedisCache(link), across=True, connected=lambda: link.there, disconnect=link.close)
+    return Shared(bus, limits, RedisCache(link), across=True, connected=lambda: bus.connected, disconnect=link.close)

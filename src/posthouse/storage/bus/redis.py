@@ -85,11 +85,17 @@ class RedisBus(Bus):
         self._stale: dict[tuple[str, str], None] = {}
         self._invalidated_at = 0.0
         self._lost = False
-        self._behind = True
+        self._behind = False
+        self._missed: set[str] = set()
         self._wake_sender = asyncio.Event()
         self._wake_poller = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._closed = False
+
+    @property
+    def connected(self) -> bool:
+        """Subscribed to what is wanted, and able to publish."""
+        return self._reader.connected and self._link.there
 
     async def open(self) -> None:
         loop = asyncio.get_running_loop()
@@ -245,6 +251,8 @@ class RedisBus(Bus):
 
     def _look_now(self) -> None:
         self._behind = True
+        if self._states is None:
+            self._missed.update(self._local.followed())
         self._wake_poller.set()
 
     async def _watch(self) -> None:
@@ -253,21 +261,21 @@ class RedisBus(Bus):
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._poll if soon else self._sweep):
                     await self._wake_poller.wait()
-            woken = self._wake_poller.is_set()
             self._wake_poller.clear()
             self._behind = False
             try:
-                await self._compare(told_anyway=woken and self._reader.connected)
+                await self._compare()
             except Exception as error:  # whatever the records raise: another look follows
                 self._behind = True
                 log.warning("modseqs_unknown", error=type(error).__name__)
 
-    async def _compare(self, *, told_anyway: bool) -> None:
-        accounts = self._local.followed()
+    async def _compare(self) -> None:
         if self._states is None:
-            if told_anyway:
-                self._tell({account: self._known.get(account, 0) for account in accounts})
+            if self._reader.connected:
+                missed, self._missed = self._missed, set()
+                self._tell({one: self._known.get(one, 0) for one in missed if self._local.listens(one)})
             return
+        accounts = self._local.followed()
         for at in range(0, len(accounts), _STEP):
             started = time.monotonic()
             states = await self._states(accounts[at : at + _STEP])

@@ -52,10 +52,11 @@ class RedisLimits(SharedLimits):
         self._monotonic = monotonic
         self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()
         self._local = LocalLimits(monotonic)
-        self._owed: dict[str, int] = {}
+        self._owed: dict[str, tuple[int, Ask]] = {}
         self._held: dict[str, int] = {}
         self._beating: asyncio.Task[None] | None = None
-        link.on_return.append(self._local.forget)
+        self._repaying: asyncio.Task[None] | None = None
+        link.on_return.append(self._returned)
 
     async def open(self) -> None:
         await self._beat()
@@ -89,10 +90,10 @@ class RedisLimits(SharedLimits):
         return granted
 
     async def close(self) -> None:
-        if self._beating is not None:
-            self._beating.cancel()
-            await asyncio.gather(self._beating, return_exceptions=True)
-            self._beating = None
+        tasks = [task for task in (self._beating, self._repaying) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         with suppress(Away):
             if self._groups:
                 await self._link.run(GONE, self._alive_keys(), [self.name])
@@ -103,7 +104,7 @@ class RedisLimits(SharedLimits):
     async def _take(self, asks: Sequence[Ask]) -> list[Grant]:
         now = self._monotonic()
         arguments: list[str | bytes | int | float] = []
-        owed = [self._owed.pop(ask.key, 0) for ask in asks]
+        owed = [self._owed.pop(ask.key, (0, ask))[0] for ask in asks]
         for ask, spent in zip(asks, owed, strict=True):
             start = self._level(ask, now)
             level = ask.burst if start is None else start
@@ -113,7 +114,7 @@ class RedisLimits(SharedLimits):
             answer = await self._link.run(TAKE, keys, arguments)
         except Away:
             for ask, spent in zip(asks, owed, strict=True):
-                self._owe(ask.key, spent)
+                self._owe(ask, spent)
             raise
         grants = [Grant(int(answer[n]), float(answer[n + 1]), float(answer[n + 2])) for n in range(0, len(answer), 3)]
         for ask, grant in zip(asks, grants, strict=True):
@@ -135,12 +136,23 @@ class RedisLimits(SharedLimits):
         level = self._level(ask, self._monotonic())
         own = Ask(ask.key, ask.least, ask.most, rate, burst)
         grant = self._local.take_one(own, None if level is None else level / parts)
-        self._owe(ask.key, grant.taken)
+        self._owe(ask, grant.taken)
         return grant
 
-    def _owe(self, key: str, count: int) -> None:
+    def _owe(self, ask: Ask, count: int) -> None:
         if count and len(self._owed) < _MOST_LEVELS:
-            self._owed[key] = self._owed.get(key, 0) + count
+            self._owed[ask.key] = self._owed.get(ask.key, (0, ask))[0] + count, ask
+
+    def _returned(self) -> None:
+        self._local.forget()
+        self._repaying = asyncio.get_running_loop().create_task(self._repay())
+
+    async def _repay(self) -> None:
+        """What was given out meanwhile is taken off before more is."""
+        owed = [Ask(ask.key, 0, 0, ask.rate, ask.burst) for _, ask in self._owed.values()]
+        with suppress(Away):
+            for at in range(0, len(owed), _AT_ONCE):
+                await self._take(owed[at : at + _AT_ONCE])
 
     def _slots(self, hold: Hold) -> int:
         return max(1, hold.most // self.sharers(hold.key))
@@ -168,8 +180,9 @@ class RedisLimits(SharedLimits):
             await self._beat()
 
     async def _beat(self) -> None:
-        if not self._groups:
-            return
         with suppress(Away):
+            if not self._groups:
+                await self._link.call(("PING",))  # so that its loss is noticed
+                return
             counts = await self._link.run(ALIVE, self._alive_keys(), [self.name, int(ALIVE_FOR * 1000)])
             self._seen = dict(zip(self._groups, map(int, counts), strict=True))

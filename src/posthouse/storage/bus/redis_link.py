@@ -93,10 +93,9 @@ class Address:
         return self._type(
             **self._options,
             protocol=2,
-            socket_timeout=ANSWER_SECONDS,
+            socket_timeout=None,  # its wait_for may swallow a cancellation; every call here has a time-out
             socket_connect_timeout=CONNECT_SECONDS,
             client_name="posthouse",
-            lib_name=None,
         )
 
 

@@ -156,6 +156,7 @@ class RecordsQueue:
         async def work(tx: Tx) -> tuple[list[list[Row]], str]:
             tenants, mark = await _due_tenants(tx, stage, lane, after=after, now=now, most=min(n, TENANTS_AT_MOST))
             taken = await _shares(tx, stage, lane, tenants, now=now, n=n) if tenants else []
+            taken = [_once(rows) for rows in taken]
             keys = [(stage, lane, *row[:3]) for rows in taken for row in rows]
             if keys:
                 await tx.run_each(_LEASE, keys, end)
@@ -350,6 +351,14 @@ async def _shares(tx: Tx, stage: str, lane: int, tenants: list[str], *, now: int
         if not left or not hungry:
             break
     return list(taken.values())
+
+
+def _once(rows: list[Row]) -> list[Row]:
+    """A job that waits twice, for two times that have both come, is leased once: both leases
+    would be one key. The other comes with a later claim."""
+    if len({row[2] for row in rows}) == len(rows):
+        return rows
+    return list({row[2]: row for row in reversed(rows)}.values())[::-1]
 
 
 def _split(n: int, tenants: list[str]) -> dict[str, int]:

@@ -20,7 +20,7 @@ import structlog
 from prometheus_client import Gauge
 
 from posthouse.clock import SECOND
-from posthouse.errors import StorageUnavailable, Unavailable
+from posthouse.errors import Unavailable
 from posthouse.storage.records.base import Records, Tx, Work
 from posthouse.storage.records.server_clock import MOMENT
 
@@ -34,7 +34,7 @@ TTL = 15.0
 """Seconds; renewed at a third of it."""
 
 
-class LeaseLost(StorageUnavailable):
+class LeaseLost(Unavailable):
     """Another process holds it: nothing of this transaction was written."""
 
 
@@ -129,7 +129,10 @@ class Fenced:
         return await self._records.read(work)
 
     async def write(self, work: Work[T], *, durable: bool = True) -> T:
-        """:raises LeaseLost: the lease is another's, so nothing was written."""
+        """As `Records.write`.
+
+        :raises LeaseLost: the lease is another's, so nothing was written.
+        """
 
         async def guarded(tx: Tx) -> T:
             await self._lease.guard(tx)

@@ -9,7 +9,7 @@ machine that nobody can set. On SQLite, which one process owns, the process's cl
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import structlog
 from prometheus_client import Gauge
@@ -102,13 +102,14 @@ class ServerClock:
         self._told = off
 
 
-async def cluster_clock(records: Records) -> Clock:
-    """The clock that a process is to use for what it shares with others.
+async def cluster_clock(records: Records) -> tuple[Clock, Callable[[], Awaitable[None]] | None]:
+    """The clock that a process is to use for what it shares with others, and the round that
+    keeps it right, due every `MEASURE_EVERY` seconds (None: it needs none).
 
     :raises StorageUnavailable: the server's time is not known.
     """
     if records.capabilities.engine == "sqlite":
-        return now
+        return now, None
     clock = ServerClock(records)
     await clock.measure()
-    return clock
+    return clock, clock.round

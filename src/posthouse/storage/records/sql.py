@@ -84,7 +84,7 @@ def plain(sql: str) -> Plain:
         return match["literal"] or ""
 
     text = _TOKEN.sub(swap, sql)
-    return Plain(text, tuple(lists), reads(sql))
+    return Plain(text, tuple(dict.fromkeys(lists)), reads(sql))
 
 
 def reads(sql: str) -> bool:

@@ -18,7 +18,7 @@ import structlog
 from alembic import op
 
 revision = "0006"
-down_revision = "0004"
+down_revision = "0005"
 branch_labels = None
 depends_on = None
 
@@ -72,7 +72,7 @@ def upgrade() -> None:
 
 
 def _by_time(name: str, key: str, prefix: str, options: str) -> None:
-    newest = _value(f"SELECT max({key}) FROM {name}")  # noqa: S608 - names from above
+    newest = next(iter(_column(f"SELECT {key} FROM {name} ORDER BY {key} DESC LIMIT 1")), None)  # noqa: S608
     week = time.time_ns() // 1_000_000 // _WEEK * _WEEK
     constraints, indexes = _shape(name)
     op.execute(f"ALTER TABLE {name} RENAME TO {name}_first")

@@ -1,0 +1,56 @@
+"""How requests that send become durable: in the records, or ahead of them in Kafka."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from posthouse.clock import Clock
+from posthouse.config import Settings
+from posthouse.outbound import Submit
+from posthouse.outbound.ahead import SUBMIT, Record, Recorded, SubmitAhead
+from posthouse.storage.queue.base import Job, Lane, Queue
+from posthouse.storage.records.base import Records
+from posthouse.worker import Worker
+
+_BATCH = 256
+_POLL = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Accepting:
+    """`recorder` and `recorded`: None where the ledger is written before the answer."""
+
+    submit: Submit
+    recorder: Worker | None = None
+    recorded: Recorded | None = None
+
+
+def accepting(settings: Settings, records: Records, queue: Queue, render: Worker, clock: Clock) -> Accepting:
+    """:param render: the worker of the stage that comes next."""
+    if not settings.queue.url.startswith("kafka:"):
+        return Accepting(Submit(records, queue, render.wake, clock))
+
+    async def run(jobs: Sequence[Job]) -> None:
+        await stage(jobs)
+
+    worker = Worker(
+        SUBMIT,
+        queue,
+        run,
+        room={Lane.CRITICAL: _BATCH, Lane.TRANSACTIONAL: 2 * _BATCH, Lane.BULK: _BATCH},
+        batch=_BATCH,
+        lease=settings.worker.lease,
+        poll=_POLL,
+        clock=clock,
+    )
+    stage = Record(
+        records,
+        queue,
+        wake=render.wake,
+        current=worker.current,
+        release=worker.release,
+        leases=worker.leases,
+        clock=clock,
+    )
+    return Accepting(SubmitAhead(records, queue, worker.wake, clock), worker, Recorded(queue, clock))
