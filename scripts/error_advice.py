@@ -126,8 +126,10 @@ ADVICE: dict[str, tuple[str] | tuple[str, str]] = {
     "scope_missing": ("Use a key with the scope; `posthouse key create NAME --scope SCOPE`.",),
     "search_url": ("Give `search.url` as `http(s)://HOST:PORT/INDEX`.", "The search server's address cannot be used"),
     "search_unavailable": (
-        "See the log line. A file that is gone or damaged is made anew at the next start; then `posthouse reindex`.",
+        "See the log line. A file that is gone or damaged is made anew at the next start; then `posthouse reindex`. "
+        "OpenSearch that is away: nothing, once it is back.",
     ),
+    "search_url": ("Correct `search.url`.",),
     "server_not_found": ("Wait until it has started, or `--url`.",),
     "setting_not_found": ("`posthouse config` lists them all.",),
     "smtp_connection_busy": ("A defect in Posthouse; report it.",),
