@@ -22,7 +22,7 @@ from types import ModuleType
 from rich.console import Console
 from rich.table import Table
 
-from bench import accept, deliver, inbox, lanes, material, memory, parse, postfix, search, send, submit, threads
+from bench import accept, deliver, inbox, lanes, material, memory, parse, postfix, queues, search, send, submit, threads
 from bench.postgres import cluster
 from bench.report import Report, said, show, shown, verdict
 
@@ -38,6 +38,7 @@ BENCHMARKS: dict[str, ModuleType] = {
     "accept": accept,
     "deliver": deliver,
     "inbox": inbox,
+    "queues": queues,
 }
 _QUICK: dict[str, list[str]] = {
     "send": ["--messages", "10000"],
@@ -51,8 +52,9 @@ _QUICK: dict[str, list[str]] = {
     "accept": ["--messages", "3000"],
     "deliver": ["--messages", "5000"],
     "inbox": ["--largest", "100000", "--rounds", "200"],
+    "queues": ["--jobs", "10000"],
 }
-_WITH_POSTGRESQL = ("send", "submit", "search", "deliver", "inbox")
+_WITH_POSTGRESQL = ("send", "submit", "search", "deliver", "inbox", "queues")
 _FIRST = ("ratio", "times_faster")
 """Parts of the names of ratios: they say the same on every machine, so they come first."""
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
