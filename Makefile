@@ -23,6 +23,9 @@ develop: $(VENV)/.develop ## Make .venv with what tests and checks need as well
 demo: setup ## Send 10,000 signed mails into 100 mailboxes here, through a kill -9, and count them
 	$(BIN)/posthouse demo $(ARGS)
 
+demo-cluster: develop ## The same on PostgreSQL, Kafka, Redis, S3 and OpenSearch, as six processes
+	$(BIN)/python scripts/demo_cluster.py $(ARGS)
+
 serve: setup ## Set up ./posthouse-data and serve
 	$(BIN)/posthouse init
 	exec $(BIN)/posthouse serve $(ARGS)
@@ -74,4 +77,4 @@ $(VENV)/.develop: requirements-dev.lock $(VENV)/.runtime
 	$(PIP) install --require-hashes -r requirements-dev.lock
 	touch $@
 
-.PHONY: help setup develop demo serve test check format docs bench lock clean
+.PHONY: help setup develop demo demo-cluster serve test check format docs bench lock clean

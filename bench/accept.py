@@ -27,11 +27,11 @@ from pathlib import Path
 from bench import material, smtp_client
 from bench.receiver import receiver
 from bench.report import Report, main
+from bench.services import service
 
 CONNECTIONS = 20
 IDLE = 200
 _WARM = 500
-_SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "services" / "postfix.sh"
 _BARS = {"ratio_postfix": ("≥", 5.0), "idle_mb": ("<", 10.0), "gateway_per_second": ("≥", 15_000.0)}
 
 
@@ -48,26 +48,6 @@ def gateway() -> Generator[tuple[int, int], None, None]:
     finally:
         process.terminate()
         process.wait(30)
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def postfix() -> Generator[int, None, None]:
-    """Port of an instance of its own.
-
-    :raises RuntimeError: it cannot be installed or started; only root can.
-    """
-    folder = Path(tempfile.mkdtemp(prefix="posthouse-bench-", dir=material.DISK))
-    folder.chmod(0o755)  # Postfix's user has to get in
-    environment = {**os.environ, "SERVICES_DIR": str(folder), "POSTFIX_TRANSPORT": "discard:"}
-    command = ["bash", str(_SCRIPT)]
-    try:
-        done = subprocess.run([*command, "start"], env=environment, capture_output=True, timeout=500, check=False)
-        if done.returncode:
-            raise RuntimeError(done.stderr.decode()[-500:])
-        yield int(done.stdout.rpartition(b":")[2])
-    finally:
-        subprocess.run([*command, "stop"], env=environment, capture_output=True, timeout=60, check=False)
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -128,7 +108,8 @@ def measure(arguments: argparse.Namespace) -> Report:
         "gateway_cpu_us": alone_cpu,
         "idle_mb": idle,
     }
-    with postfix() as port:
+    with service("postfix", POSTFIX_TRANSPORT="discard:") as url:
+        port = int(url.rpartition(":")[2])
         theirs = rate(port, max(1000, count // 5))
         figures |= {"postfix_per_second": theirs, "ratio_postfix": ours / theirs}
     return Report("accept", figures, _BARS)

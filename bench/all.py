@@ -22,7 +22,22 @@ from types import ModuleType
 from rich.console import Console
 from rich.table import Table
 
-from bench import accept, deliver, inbox, lanes, material, memory, parse, postfix, queues, search, send, submit, threads
+from bench import (
+    accept,
+    deliver,
+    inbox,
+    lanes,
+    material,
+    memory,
+    parse,
+    planned,
+    postfix,
+    queues,
+    search,
+    send,
+    submit,
+    threads,
+)
 from bench.postgres import cluster
 from bench.report import Report, said, show, shown, verdict
 
@@ -39,6 +54,7 @@ BENCHMARKS: dict[str, ModuleType] = {
     "deliver": deliver,
     "inbox": inbox,
     "queues": queues,
+    "planned": planned,
 }
 _QUICK: dict[str, list[str]] = {
     "send": ["--messages", "10000"],
@@ -53,6 +69,7 @@ _QUICK: dict[str, list[str]] = {
     "deliver": ["--messages", "5000"],
     "inbox": ["--largest", "100000", "--rounds", "200"],
     "queues": ["--jobs", "10000"],
+    "planned": ["--seconds", "4"],
 }
 _WITH_POSTGRESQL = ("send", "submit", "search", "deliver", "inbox", "queues")
 _FIRST = ("ratio", "times_faster")

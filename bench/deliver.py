@@ -7,7 +7,7 @@ then, so Posthouse's time runs until the last message is in its mailbox, too. Do
 judges nor threads. Its format is sdbox, the fastest of its three here.
 
 `stage_*` are of the store stage alone: the log is filled as accept writes it, and the stage's own
-worker drains it. `cpu_us` is the process's CPU for a message.
+worker drains it. `cpu_us` is the CPU of the server and its examining processes for a message.
 """
 
 from __future__ import annotations
@@ -32,10 +32,12 @@ from bench.report import Report, main
 from bench.server import Server
 from posthouse import ids
 from posthouse.clock import now
+from posthouse.inbound.examine import Examine, here
 from posthouse.inbound.filter.judge import Filter
 from posthouse.inbound.index import Indexing
 from posthouse.inbound.model import STORE, Evidence
 from posthouse.inbound.notify import announce
+from posthouse.inbound.pool import ExaminePool, processes_for
 from posthouse.inbound.store import Store
 from posthouse.mail.parse import text
 from posthouse.mailauth.evidence import Arc, Authentication, Dkim, Dmarc, Spf
@@ -110,7 +112,7 @@ def evidence() -> Evidence:
 class House:
     """Records with accounts, and the stage over them."""
 
-    def __init__(self, records: Records, contents: Contents, accounts: int) -> None:
+    def __init__(self, records: Records, contents: Contents, accounts: int, examine: Examine) -> None:
         self.records = records
         self.contents = contents
         self.accounts = accounts
@@ -135,6 +137,7 @@ class House:
             current=self.worker.current,
             release=self._release,
             leases=self.worker.leases,
+            examine=examine,
             indexing=Indexing(self.queue, clock=now),
             tell=announce(bus),
         )
@@ -231,18 +234,30 @@ FROM {v(inbound_id text, n int, tenant_id text, address text, account int, state
 async def _measure(url: str, blobs: str, messages: int, accounts: int) -> tuple[float, float]:
     await migrate(url)
     records, store = await open_records(url), await open_blobs(blobs)
+    pool = ExaminePool(count) if (count := processes_for(len(os.sched_getaffinity(0)))) else None
     try:
-        house = House(records, Contents(records, store, small=_SMALL, clock=now), accounts)
+        house = House(records, Contents(records, store, small=_SMALL, clock=now), accounts, pool or here)
         await house.open()
         await house.fill(messages, 0, Letters())
-        return await house.drain(messages)
+        if pool is not None:
+            await pool.start()
+        before = _children(pool)
+        seconds, cpu = await house.drain(messages)
+        return seconds, cpu + _children(pool) - before
     finally:
+        if pool is not None:
+            await pool.close()
         await records.close()
         await store.close()
 
 
+def _children(pool: ExaminePool | None) -> float:
+    """Seconds of CPU that the examining processes have taken."""
+    return sum(material.cpu_seconds(pid) for pid in pool.pids) if pool is not None else 0.0
+
+
 def run(messages: int, accounts: int, postgresql: str | None = None) -> tuple[float, float]:
-    """Messages a second, and µs of this process's CPU for each."""
+    """Messages a second, and µs of CPU for each, of this process and those that examine."""
     with tempfile.TemporaryDirectory(prefix="posthouse-bench-", dir=material.DISK) as directory:
         root = Path(directory)
         url = postgresql or f"sqlite:///{root / 'posthouse.db'}"
@@ -256,11 +271,11 @@ def whole(messages: int, accounts: int, postgresql: str | None = None) -> tuple[
     with receiver("api,mx,store", accounts=accounts, records=postgresql) as found:
         smtp_client.send(found.lmtp, _WARM, CONNECTIONS, accounts, lmtp=True)
         _stored(found.server)
-        used, started = found.server.cpu(), time.perf_counter()
-        accepting = smtp_client.send(found.lmtp, messages, CONNECTIONS, accounts, lmtp=True)
+        used = found.server.cpu()
+        began, ended = smtp_client.sent(found.lmtp, messages, CONNECTIONS, accounts, lmtp=True)
         _stored(found.server)
-        seconds = time.perf_counter() - started
-        return messages / seconds, messages / accepting, (found.server.cpu() - used) / messages * 1e6
+        seconds = time.perf_counter() - began
+        return messages / seconds, messages / (ended - began), (found.server.cpu() - used) / messages * 1e6
 
 
 def _stored(server: Server, seconds: float = 300.0) -> None:

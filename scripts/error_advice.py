@@ -23,6 +23,8 @@ ADVICE: dict[str, tuple[str] | tuple[str, str]] = {
     "bad_address": ("Correct the address.",),
     "bad_command": ("A defect in Posthouse or an address that no SMTP command can carry; report it.",),
     "bad_proxy_header": ("Let the load balancer send PROXY version 2, or take it from the listener's `proxies`.",),
+    "bad_costs": ("Make the file with `python -m bench --costs FILE`.", "A file of costs cannot be used"),
+    "bad_workload": ("Correct the flag or the line of the file that it names.", "A workload makes no sense"),
     "batch_refused": ("Correct the items in `errors`, or leave out `all_or_nothing`.",),
     "blob_corrupt": ("Restore the file that the log names from a backup; check the disk.",),
     "blob_not_found": ("The content was removed, or `blobs/` was not restored with the database.",),

@@ -4,7 +4,8 @@
     records       the same, opened
     queue, clock  a queue over `records`, under a clock that the test moves
     kafka_queue   a queue on Kafka over PostgreSQL, under the same clock
-    blobs         a store, local and S3 in turn
+    blobs         a store: local, S3, and S3 behind copies in memory, in turn
+    opensearch_url              an index of its own
     sqlite_url, postgres_url, fresh_database, s3_server    one engine only
 
 The servers are those of `scripts/services`, started when a collected test needs them and
@@ -29,10 +30,12 @@ from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import asyncpg
+import httpx
 import pytest
 
 from posthouse.clock import SECOND
 from posthouse.storage.blobs.base import Blobs
+from posthouse.storage.blobs.cached import CachedBlobs, Memory
 from posthouse.storage.blobs.factory import open_blobs
 from posthouse.storage.queue.records import RecordsQueue
 from posthouse.storage.records.base import Records
@@ -52,10 +55,10 @@ S3_ACCESS_KEY, S3_SECRET_KEY, S3_BUCKET = "test", "testsecret", "test"
 # The fixtures, and the params naming them, by which a test shows that it needs a service.
 SERVICES = {
     "postgres": {"postgres_server", "postgres_url", "kafka_queue"},
-    "s3": {"s3_server", "s3_blobs"},
+    "s3": {"s3_server", "s3_blobs", "cached_blobs"},
     "kafka": {"kafka_server", "kafka_queue"},
     "redis": {"redis_server"},
-    "opensearch": {"opensearch_server"},
+    "opensearch": {"opensearch_server", "opensearch_url"},
 }
 
 
@@ -227,6 +230,22 @@ def opensearch_server() -> str:
     return _url_of("opensearch")
 
 
+@pytest.fixture
+def opensearch_url(opensearch_server: str) -> Iterator[str]:
+    """An index of its own, of several shards so that routing matters."""
+    name = f"test-{secrets.token_hex(6)}"
+    yield f"{opensearch_server}/{name}?shards=2&replicas=0"
+    _run(_drop_indexes(opensearch_server, name))
+
+
+async def _drop_indexes(server: str, name: str) -> None:
+    async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
+        names = (await client.get(f"{server}/{name}-*/_alias")).json()
+        for index in names if isinstance(names, dict) else ():
+            if index.startswith(name):
+                await client.delete(f"{server}/{index}")
+
+
 @pytest.fixture(scope="session")
 def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("template") / "posthouse.db"
@@ -340,6 +359,17 @@ async def s3_blobs(s3_server: str) -> AsyncIterator[Blobs]:
     await opened.close()
 
 
-@pytest.fixture(params=[pytest.param("local_blobs", id="local"), pytest.param("s3_blobs", id="s3")])
+@pytest.fixture
+def cached_blobs(s3_blobs: Blobs) -> Blobs:
+    return CachedBlobs(s3_blobs, Memory(1_000_000))
+
+
+@pytest.fixture(
+    params=[
+        pytest.param("local_blobs", id="local"),
+        pytest.param("s3_blobs", id="s3"),
+        pytest.param("cached_blobs", id="cached"),
+    ]
+)
 def blobs(request: pytest.FixtureRequest) -> Blobs:
     return request.getfixturevalue(request.param)

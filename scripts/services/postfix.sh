@@ -2,6 +2,7 @@
 # Postfix from Debian's packages, an instance of its own that hands every message on.
 #   POSTFIX_PORT (a free one of the hundred from 57170 on)
 #   POSTFIX_TRANSPORT (discard:  smtp:[127.0.0.1]:PORT  lmtp:inet:127.0.0.1:PORT)
+#   POSTFIX_SETTINGS (none; lines for the end of main.cf)
 # Its user must be able to enter SERVICES_DIR. Only root can start it.
 name=postfix
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
@@ -63,6 +64,7 @@ minimal_backoff_time = 1s
 queue_run_delay = 1s
 alias_maps =
 alias_database =
+${POSTFIX_SETTINGS:-}
 END
 }
 

@@ -62,3 +62,9 @@ _VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 def is_id(text: str, prefix: str) -> bool:
     """Whether `text` has the shape of an identifier of this type."""
     return text.startswith(prefix + "_") and _SHAPE.fullmatch(text) is not None
+
+
+def moment(text: str) -> int | None:
+    """When the identifier was made, µs since 1970 (of a millisecond's precision); None when it is none."""
+    stamp = text.partition("_")[2]
+    return int(stamp[:12], 16) * 1000 if _SHAPE.fullmatch(text) is not None else None

@@ -70,6 +70,7 @@ class Worker:
         self._clock = clock
         self._gather = gather
         self._held: dict[Lane, dict[str, Job]] = {lane: {} for lane in room}
+        self._finished = dict.fromkeys(room, 0)
         self._wake = {lane: asyncio.Event() for lane in room}
         self._stopping = False
         self._stopped = asyncio.Event()
@@ -80,6 +81,14 @@ class Worker:
     @property
     def held(self) -> int:
         return sum(len(jobs) for jobs in self._held.values())
+
+    @property
+    def stage(self) -> str:
+        return self._stage
+
+    def progress(self) -> dict[str, tuple[int, int]]:
+        """By lane: jobs held now, and finished or given up since the start."""
+        return {lane.name.lower(): (len(jobs), self._finished[lane]) for lane, jobs in self._held.items()}
 
     def holds(self, job_id: str) -> bool:
         return any(job_id in jobs for jobs in self._held.values())
@@ -97,6 +106,7 @@ class Worker:
         lane = Lane(job.lane)
         held = self._held[lane]
         held.pop(job.id, None)
+        self._finished[lane] += 1
         if self._room[lane] - len(held) == self._worth[lane]:
             self._wake[lane].set()
 

@@ -10,9 +10,9 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent.parent
 
 
-def start(program: str, url: str) -> subprocess.Popen[str]:
+def start(program: str, url: str, *more: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.contract.workers", program, url],
+        [sys.executable, "-m", "tests.contract.workers", program, url, *more],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"},
         stdout=subprocess.PIPE,

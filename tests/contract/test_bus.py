@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator
 
 import pytest
 
 from posthouse.storage.bus.base import ALL, NAMES_AT_MOST, Bus, Change
+from posthouse.storage.bus.factory import open_shared
 from posthouse.storage.bus.local import LocalBus
 
 
-@pytest.fixture(params=[pytest.param(LocalBus, id="local")])
+@pytest.fixture(params=[pytest.param("local:", id="local"), pytest.param("redis_server", id="redis")])
 async def bus(request: pytest.FixtureRequest) -> AsyncIterator[Bus]:
-    opened: Bus = request.param()
-    yield opened
-    await opened.close()
+    """As a process has it."""
+    url: str = request.param
+    if url == "redis_server":
+        url = f"{request.getfixturevalue(url)}?namespace={secrets.token_hex(6)}"
+    shared = await open_shared(url)
+    yield shared.bus
+    await shared.close()
 
 
 async def _next(changes: AsyncIterator[Change]) -> Change:
@@ -121,6 +127,21 @@ async def test_a_subscriber_that_is_canceled_leaves_nothing_behind(bus: Bus) -> 
     bus.publish([Change("acc_1", 1)])
     if isinstance(bus, LocalBus):
         assert bus.subscriptions == 0
+
+
+async def test_caches_are_told_at_once_in_the_same_process(bus: Bus) -> None:
+    told: list[tuple[str, str]] = []
+    bus.listen("keys", lambda key: told.append(("keys", key)))
+    bus.listen("keys", lambda key: told.append(("keys too", key)))
+    bus.listen("domains", lambda key: told.append(("domains", key)))
+    bus.invalidate("keys", "a")
+    bus.invalidate("domains")
+    bus.invalidate("nobody's")
+    assert told == [("keys", "a"), ("keys too", "a"), ("domains", "")]
+    await bus.close()
+    bus.invalidate("keys", "b")
+    bus.listen("keys", lambda key: told.append(("late", key)))
+    assert len(told) == 3
 
 
 async def test_many_subscribers_and_changes_in_order(bus: Bus) -> None:

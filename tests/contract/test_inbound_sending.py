@@ -50,7 +50,7 @@ async def test_a_rule_files_by_the_full_name(inn: Inn) -> None:
     second = await inn.receive(message=LETTER.replace(b"<1@", b"<2@"))
     assert (await inn.outcome(first)).mailboxes == ("Inbox",)
     assert "no mailbox Work/Bills" in " ".join((await inn.outcome(first)).reasons)
-    assert (await inn.outcome(second)).mailboxes == ("Bills",)
+    assert (await inn.outcome(second)).mailboxes == ("Work/Bills",)
 
 
 # -- forwarding --------------------------------------------------------------------------------

@@ -442,18 +442,24 @@ async def test_what_is_ready_while_others_are_written_shares_a_transaction(ann: 
     stage = Stage(ann)
     steps: list[int] = []
     step = stage.store._step  # type: ignore[attr-defined]
-    held = asyncio.Event()
+    begun, held = asyncio.Event(), asyncio.Event()
 
     async def counted(ready: Sequence[Any]) -> None:
         steps.append(len(ready))
+        begun.set()
         await held.wait()
         await step(ready)
 
     stage.store._step = counted  # type: ignore[attr-defined, method-assign]
     await ann.accept(*(letter(n, subject=f"S{n}") for n in range(6)))
-    tasks = [asyncio.create_task(stage.store(await stage.claim(1))) for _ in range(6)]
-    await asyncio.sleep(0.2)
-    held.set()
-    await asyncio.gather(*tasks)
+    claims = [await stage.claim(1) for _ in range(6)]
+    first = asyncio.create_task(stage.store(claims[0]))
+    async with asyncio.timeout(30):
+        await begun.wait()
+        others = [asyncio.create_task(stage.store(claim)) for claim in claims[1:]]
+        while len(stage.store._together._waiting) < len(others):  # type: ignore[attr-defined]
+            await asyncio.sleep(0.001)
+        held.set()
+        await asyncio.gather(first, *others)
     assert steps == [1, 5]
     assert len(await ann.lines(1)) == 6

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 from pathlib import Path
 
@@ -37,12 +38,31 @@ async def test_a_newer_schema_stops_the_start(records_url: str) -> None:
 
     async def work(tx: Tx) -> None:
         await tx.run("UPDATE alembic_version SET version_num = '9999'")
+        await tx.run("UPDATE schema_floor SET revision = '9998'")
 
     await records.write(work)
     await records.close()
     with pytest.raises(errors.Misconfigured, match="9999") as raised:
         await migrate(records_url)
     assert raised.value.code == "schema_too_new"
+
+
+async def test_a_newer_schema_that_only_has_more_does_not(records_url: str) -> None:
+    """As when the next release has migrated, and this one still runs."""
+    records = await open_records(records_url)
+    await records.write(lambda tx: tx.run("UPDATE alembic_version SET version_num = '9999'"))
+    assert await migrate(records_url) == head()
+    assert await records.read(lambda tx: tx.rows("SELECT version_num FROM alembic_version")) == [("9999",)]
+    await records.close()
+
+
+async def test_a_newer_schema_without_a_floor_stops_the_start(records_url: str) -> None:
+    records = await open_records(records_url)
+    await records.write(lambda tx: tx.run("UPDATE alembic_version SET version_num = '9999'"))
+    await records.write(lambda tx: tx.run("DROP TABLE schema_floor"))
+    await records.close()
+    with pytest.raises(errors.Misconfigured, match="9999"):
+        await migrate(records_url)
 
 
 async def test_a_failed_upgrade_leaves_nothing(tmp_path: Path) -> None:
@@ -82,7 +102,8 @@ def test_both_engines_have_the_same_tables_and_columns(sqlite_url: str, postgres
                 ),
             )
             for table in sorted(inspector.get_table_names())
-            if not table.startswith("search_")  # on SQLite they are in a file of their own
+            # On SQLite the search's are in a file of their own; parts are as their whole.
+            if not table.startswith("search_") and not re.search(r"_(\d{2}|\d{8}|first|default)$", table)
         }
 
     async def of_postgres() -> object:
@@ -96,5 +117,5 @@ def test_both_engines_have_the_same_tables_and_columns(sqlite_url: str, postgres
     with engine.connect() as connection:
         of_sqlite = shape(connection)
     engine.dispose()
-    assert len(of_sqlite) == 40
+    assert len(of_sqlite) == 43
     assert of_sqlite == asyncio.run(of_postgres())

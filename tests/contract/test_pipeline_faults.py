@@ -208,6 +208,38 @@ async def test_what_is_written_before_storage_goes_away_is_not_written_again(rec
     assert await records.read(count) == [1, 1, 1, 0]
 
 
+class LosingAnswers:
+    """Records whose writes happen, and of which some are then said to be unknown."""
+
+    def __init__(self, records: Records, losses: int) -> None:
+        self._records = records
+        self.capabilities = records.capabilities
+        self.losses = losses
+
+    async def write(self, work: Work[None], *, durable: bool = True) -> None:
+        await self._records.write(work, durable=durable)
+        if self.losses:
+            self.losses -= 1
+            raise StorageUnavailable(detail="the connection was lost during COMMIT")
+
+
+async def test_what_may_have_been_written_is_written_once(records: Records) -> None:
+    """A message with several destinations: its job is still held, so only its rows can tell."""
+    queue = RecordsQueue(records)
+    jobs, dues = await claimed(records, queue, 2)
+    setting = Setting(LosingAnswers(records, losses=2), queue, nothing)  # type: ignore[arg-type]
+    first = setting.recorder.record(Entry(jobs[0], [delivered(dues[jobs[0].id])], open=True))
+    second = setting.recorder.record(Entry(jobs[1], [delivered(dues[jobs[1].id])], open=True))
+    async with asyncio.timeout(10):
+        assert await asyncio.gather(first, second) == [True, True]
+
+    async def events(tx: Tx) -> list[str]:
+        return [event.type for job in jobs for event in await event_log.of_message(tx, job.id)]
+
+    assert await records.read(events) == ["delivered", "delivered"]
+    assert await states(records) == ["delivered", "delivered"]
+
+
 async def test_a_drain_has_an_end(records: Records) -> None:
     queue = RecordsQueue(records)
     jobs, dues = await claimed(records, queue, 1)

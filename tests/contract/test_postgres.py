@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 import socket
 import tempfile
@@ -10,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -170,6 +172,114 @@ async def test_read_only_records_are_ready(postgres_url: str) -> None:
     records = await open_records(postgres_url, read_only=True)
     await records.ready()
     await records.close()
+
+
+class Cut:
+    """Between us and the server: the answer to a COMMIT never comes, once `armed`."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self._to = (parts.hostname, parts.port)
+        self.armed = False
+        self.cut = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> int:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        return self._server.sockets[0].getsockname()[1]
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection(*self._to)
+        losing = asyncio.Event()
+        self._tasks |= {
+            asyncio.ensure_future(self._pass(reader, back, losing, watch=True)),
+            asyncio.ensure_future(self._pass(there, writer, losing)),
+        }
+
+    async def _pass(
+        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, losing: asyncio.Event, *, watch: bool = False
+    ) -> None:
+        with contextlib.suppress(OSError):
+            while data := await source.read(65536):
+                if watch and self.armed and b"COMMIT" in data:
+                    self.armed = False
+                    self.cut += 1
+                    losing.set()
+                if not watch and losing.is_set():
+                    break  # it has answered: it is done, and nobody hears of it
+                sink.write(data)
+                await sink.drain()
+        sink.close()
+
+
+async def test_a_connection_that_is_lost_in_a_commit_leaves_it_unknown(postgres_url: str) -> None:
+    """It is said so, and is not done again by itself: whoever knows the ids may do that."""
+    cut = Cut(postgres_url)
+    async with cut as port:
+        records = await open_records(postgres_url.replace(f":{urlsplit(postgres_url).port}/", f":{port}/"))
+        await records.write(add(1))
+        cut.armed = True
+        with pytest.raises(errors.StorageUnavailable):
+            await records.write(add(2))
+        assert cut.cut == 1
+        assert await count(records) == 2, "it had been written"
+        with pytest.raises(errors.Conflict):
+            await records.write(add(2))
+        await records.close()
+
+
+async def test_who_loses_a_race_runs_again_and_not_for_ever(postgres: Records) -> None:
+    await postgres.write(add(1))
+    ran = 0
+
+    def fail(code: str, times: int) -> Any:
+        async def work(tx: Tx) -> None:
+            nonlocal ran
+            ran += 1
+            await tx.run("UPDATE usage SET messages = messages + 1")
+            if ran <= times:
+                await tx.run(f"DO $$ BEGIN RAISE EXCEPTION 'race' USING ERRCODE = '{code}'; END $$")
+
+        return work
+
+    for code in ("40001", "40P01"):
+        ran = 0
+        await postgres.write(fail(code, 2))
+        assert ran == 3
+    assert (await postgres.read(lambda tx: tx.row("SELECT messages FROM usage"))) == (3,)
+    ran = 0
+    began = time.monotonic()
+    with pytest.raises(errors.StorageUnavailable, match="Storage"):
+        await postgres.write(fail("40001", 100))
+    assert 1 < ran < 10
+    assert time.monotonic() - began < 5
+
+
+async def test_two_that_wait_for_each_other_both_end(postgres: Records) -> None:
+    await postgres.write(add(1))
+    await postgres.write(add(2))
+    met = asyncio.Barrier(2)
+    first = True
+
+    def both(*order: int) -> Any:
+        async def work(tx: Tx) -> None:
+            nonlocal first
+            for place, day in enumerate(order):
+                await tx.run("UPDATE usage SET messages = messages + 1 WHERE day = $1", day)
+                if place == 0 and first:
+                    await met.wait()
+            first = False
+
+        return work
+
+    await asyncio.wait_for(asyncio.gather(postgres.write(both(1, 2)), postgres.write(both(2, 1))), 30)
+    assert (await postgres.read(lambda tx: tx.row("SELECT sum(messages)::int FROM usage"))) == (6,)
 
 
 async def test_text_that_cannot_be_stored_is_the_callers_mistake(postgres: Records) -> None:

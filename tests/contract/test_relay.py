@@ -115,9 +115,9 @@ async def test_a_canceled_one_is_let_go_by_the_sweep(house: House) -> None:
         while house.worker.held:
             await asyncio.sleep(0.01)
     await house.outbound.cancel(house.caller, one.id)
-    assert await house.relay.sweep() == 1
+    assert await house.relay.sweep(house.records) == 1
     assert not any(await refs_of(house))
-    assert await house.relay.sweep() == 0
+    assert await house.relay.sweep(house.records) == 0
 
 
 async def arrived(house: House, one: Handover, *states: str) -> None:

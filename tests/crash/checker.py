@@ -42,30 +42,37 @@ def judge(
         the sink having read all that came before.
     :param states: the final states that can happen in this run.
     """
-    verdict = Verdict()
-    wrong = verdict.wrong
-    by_id = {row["id"]: row for row in ledger}
-    if len(set(accepted)) != len(accepted):
-        wrong.append("one id was given out twice")
-    wrong += [f"{name}: accepted and not in the ledger" for name in set(accepted) - by_id.keys()]
-    wrong += [f"{name}: in the ledger and never answered for" for name in by_id.keys() - set(accepted)]
-    arrived = _arrivals(log, restarts)
-    wrong += [f"{name}: at the sink and not in the ledger" for name in arrived.keys() - by_id.keys()]
-    for name, row in by_id.items():
-        state = row["status"]
-        verdict.states[state] += 1
-        if state not in states:
-            wrong.append(f"{name}: ended as {state}: {row['recipients']}")
-        if (state == "delivered") != (name in arrived):
-            wrong.append(f"{name}: {state}, and {'is' if name in arrived else 'is not'} at the sink")
+    wrong, counted = judge_states(accepted, ledger, log, states)
+    verdict = Verdict(wrong, counted)
     repeated: Counter[int] = Counter()
-    for name, lives in arrived.items():
+    for name, lives in _arrivals(log, restarts).items():
         twice = [life for life, count in lives.items() if count > 1]
         wrong += [f"{name}: twice in life {life}, with no kill between" for life in twice]
         repeated.update(sorted(lives)[:-1])
     verdict.duplicates = repeated.total()
     wrong += [f"kill {life}: {count} messages came again" for life, count in repeated.items() if count > connections]
     return verdict
+
+
+def judge_states(
+    accepted: Sequence[str], ledger: Sequence[dict[str, Any]], log: Sequence[Entry], states: frozenset[str]
+) -> tuple[list[str], Counter[str]]:
+    """Whether the answers, the ledger and the sink's log name the same messages; and how they ended."""
+    by_id = {row["id"]: row for row in ledger}
+    arrived = {message_id(entry) for entry in log if entry.outcome.startswith("250")}
+    wrong = ["one id was given out twice"] if len(set(accepted)) != len(accepted) else []
+    wrong += [f"{name}: accepted and not in the ledger" for name in set(accepted) - by_id.keys()]
+    wrong += [f"{name}: in the ledger and never answered for" for name in by_id.keys() - set(accepted)]
+    wrong += [f"{name}: at the sink and not in the ledger" for name in arrived - by_id.keys()]
+    counted: Counter[str] = Counter()
+    for name, row in by_id.items():
+        state = row["status"]
+        counted[state] += 1
+        if state not in states:
+            wrong.append(f"{name}: ended as {state}: {row['recipients']}")
+        if (state == "delivered") != (name in arrived):
+            wrong.append(f"{name}: {state}, and {'is' if name in arrived else 'is not'} at the sink")
+    return wrong, counted
 
 
 def _arrivals(log: Sequence[Entry], restarts: Sequence[float]) -> dict[str, Counter[int]]:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
@@ -17,6 +19,15 @@ from tests.product import DOMAIN
 
 FROM = f"The Crew <crew@{DOMAIN}>"
 TEMPLATE = {"name": "crash", "subject": "Hello {{ name }}", "html": "<p>Dear {{ name }}, number {{ number }}.</p>"}
+
+
+@dataclass(frozen=True, slots=True)
+class Single:
+    """`at`: when its 202 came, seconds since 1970."""
+
+    at: float
+    stream: str
+    address: str
 
 
 class Load:
@@ -30,17 +41,19 @@ class Load:
         self.stopping = False
         self.accepted: list[str] = []
         """Ids that an answer 202 named, each once."""
+        self.singles: dict[str, Single] = {}
+        """Messages that were submitted alone, by id."""
         self.repeats = 0
         """Requests that had no answer at first."""
         self.wrong: list[str] = []
 
-    async def run(self, clients: int = 4) -> None:
-        """Until `stopping`; then finishes what has no answer yet."""
+    async def run(self, clients: int = 4, pause: float = 0.15) -> None:
+        """Until `stopping`; then finishes what has no answer yet. `pause`: seconds at most between two requests."""
         async with asyncio.TaskGroup() as group:
             for _ in range(clients):
-                group.create_task(self._client())
+                group.create_task(self._client(pause))
 
-    async def _client(self) -> None:
+    async def _client(self, pause: float) -> None:
         async with httpx.AsyncClient(timeout=10, trust_env=False) as http:
             while not self.stopping:
                 path, body = self._request()
@@ -49,9 +62,11 @@ class Load:
                 answer = await self._answered(http, path, body, key)
                 ids = [one["id"] for one in answer["results"]] if "results" in answer else [answer["id"]]
                 self.accepted.extend(ids)
+                if len(ids) == 1 and "stream" in body:
+                    self.singles[ids[0]] = Single(time.time(), body["stream"], body["to"][0])
                 if self._random.random() < 0.15 and await self._answered(http, path, body, key) != answer:
                     self.wrong.append(f"{key}: a repeated request got another answer")
-                await asyncio.sleep(self._random.uniform(0, 0.15))
+                await asyncio.sleep(self._random.uniform(0, pause))
 
     async def _answered(self, http: httpx.AsyncClient, path: str, body: object, key: str) -> Any:
         """The body of the 202, however often it has to be asked for."""

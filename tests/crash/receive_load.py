@@ -57,19 +57,22 @@ class Writer:
         self._seed = seed
         self._number = 0
         self._last: Letter | None = None
+        self._had = frozenset[str]()
+        """Accounts that the bytes of the last letter have gone to."""
 
     def letter(self) -> Letter:
         self._number += 1
         chance, last = self._random, self._last
-        if last is not None and len(last.accounts) < 4 and chance.random() < 0.05:
-            others = [name for name in ACCOUNTS if name not in last.accounts]
+        if last is not None and len(self._had) < 4 and chance.random() < 0.05:
+            others = [name for name in ACCOUNTS if name not in self._had]
             to, raw = (chance.choice(others),), last.raw
         else:
+            self._had = frozenset()
             to = self._to()
             raw = self._raw(last.number if last is not None and chance.random() < 0.1 else self._number)
         accounts = {name for one in to for name in (CREW if one == "crew" else (one.partition("+")[0],))}
         letter = Letter(self._number, to, frozenset(accounts), raw)
-        self._last = letter
+        self._last, self._had = letter, self._had | letter.accounts
         return letter
 
     def _to(self) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 A hit costs a SHA-256 and a look-up. The cache is keyed by the header's hash, so it holds no
 secret and its look-up tells nothing by its time. A change in this process empties it; one in
-another process is seen within `CACHE_SECONDS`.
+another process is seen within `CACHE_SECONDS`, or sooner when `forget` is called for it.
 """
 
 from __future__ import annotations

@@ -1,14 +1,15 @@
 """How much a tenant may send: messages a second in memory, messages a day in records.
 
 The bucket may go into debt: a request passes when the bucket holds its cost or is full, so a
-batch larger than the burst passes once and then holds up what follows. Two processes each
-have a bucket of their own.
+batch larger than the burst passes once and then holds up what follows. Here each process has
+a bucket of its own; `shared_rate` has one for all.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 from posthouse import errors
 from posthouse.accounts.model import Limits
@@ -29,30 +30,39 @@ class Standing:
     window: int
 
 
-class RateLimiter:
+class Limiter(Protocol):
+    async def take(self, tenant_id: str, limits: Limits, count: int) -> Standing:
+        """:raises Limited: code `rate_limited`; nothing was taken."""
+        ...
+
+    def standing(self, tenant_id: str, limits: Limits) -> Standing:
+        """Without taking anything."""
+        ...
+
+
+class RateLimiter(Limiter):
     """A token bucket for each tenant."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._buckets: dict[str, tuple[float, int]] = {}
 
-    def take(self, tenant_id: str, limits: Limits, count: int) -> Standing:
+    async def take(self, tenant_id: str, limits: Limits, count: int) -> Standing:
+        return self.take_now(tenant_id, limits, count)
+
+    def take_now(self, tenant_id: str, limits: Limits, count: int) -> Standing:
         """:raises Limited: code `rate_limited`; nothing was taken."""
         now = self._clock()
         tokens = self._level(tenant_id, limits, now)
         needed = min(count, limits.burst)
         if tokens < needed:
-            wait = (needed - tokens) / limits.rate_per_second
-            raise errors.Limited(
-                f"Over {limits.rate_per_second} messages a second; try again in {wait:.2f} s", retry_after=wait
-            )
+            raise over_rate(limits, (needed - tokens) / limits.rate_per_second)
         tokens -= count
         self._buckets[tenant_id] = tokens, now
-        return _standing(limits, tokens)
+        return standing_of(limits, tokens)
 
     def standing(self, tenant_id: str, limits: Limits) -> Standing:
-        """Without taking anything."""
-        return _standing(limits, self._level(tenant_id, limits, self._clock()))
+        return standing_of(limits, self._level(tenant_id, limits, self._clock()))
 
     def _level(self, tenant_id: str, limits: Limits, now: int) -> float:
         bucket = self._buckets.get(tenant_id)
@@ -103,7 +113,13 @@ async def used(tx: Tx, tenant_id: str, *, now: int) -> int:
     return int(row[0]) if row else 0
 
 
-def _standing(limits: Limits, tokens: float) -> Standing:
+def over_rate(limits: Limits, wait: float) -> errors.Limited:
+    return errors.Limited(
+        f"Over {limits.rate_per_second} messages a second; try again in {wait:.2f} s", retry_after=wait
+    )
+
+
+def standing_of(limits: Limits, tokens: float) -> Standing:
     rate = limits.rate_per_second
     return Standing(
         limit=limits.burst,

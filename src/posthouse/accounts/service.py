@@ -14,6 +14,7 @@ from posthouse.accounts.authenticate import Authenticator
 from posthouse.accounts.model import ALL_SCOPES, TENANT_SCOPES, ApiKey, Caller, Limits, Role, Tenant, User
 from posthouse.clock import Clock
 from posthouse.errors import Fault
+from posthouse.storage.bus.invalidation import NOBODY, Invalidation
 from posthouse.storage.records.base import Records, Tx
 
 _MOST_NAME = 200
@@ -31,10 +32,15 @@ class NewKey:
 
 
 class Accounts:
-    def __init__(self, records: Records, clock: Clock, defaults: Limits | None = None) -> None:
+    def __init__(
+        self, records: Records, clock: Clock, defaults: Limits | None = None, elsewhere: Invalidation = NOBODY
+    ) -> None:
         """
         :param defaults: the limits of a tenant made without its own.
+        :param elsewhere: other processes that hold callers.
         """
+        self._elsewhere = elsewhere
+        elsewhere.listen(lambda _: self._authenticator.forget())
         self._records = records
         self._clock = clock
         self.defaults = defaults or Limits()
@@ -102,7 +108,7 @@ class Accounts:
             return tenant
 
         changed = await self._records.write(work)
-        self._authenticator.forget()
+        self._changed()
         return changed
 
     async def suspend_tenant(self, tenant_id: str) -> Tenant:
@@ -223,7 +229,7 @@ class Accounts:
         return await self._records.read(work)
 
     async def revoke_key(self, tenant_id: str, key_id: str) -> ApiKey:
-        """For good; at once in this process. Again is fine.
+        """For good; at once in this process, soon in others. Again is fine.
 
         :raises NotFound: code `key_not_found`.
         """
@@ -234,8 +240,12 @@ class Accounts:
             return await _access_key(tx, tenant_id, key_id)
 
         revoked = await self._records.write(work)
-        self._authenticator.forget()
+        self._changed()
         return revoked
+
+    def _changed(self) -> None:
+        self._authenticator.forget()
+        self._elsewhere.tell()
 
 
 async def _access_tenant(tx: Tx, tenant_id: str) -> Tenant:

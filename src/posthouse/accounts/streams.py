@@ -14,6 +14,7 @@ from posthouse.accounts import store
 from posthouse.accounts.model import Stream, StreamKind
 from posthouse.clock import DAY, SECOND, Clock
 from posthouse.errors import Fault
+from posthouse.storage.bus.invalidation import NOBODY, Invalidation
 from posthouse.storage.queue.base import Lane
 from posthouse.storage.records.base import Records, Tx
 
@@ -47,7 +48,10 @@ def first_streams(tenant_id: str, now: int) -> list[Stream]:
 
 
 class Streams:
-    def __init__(self, records: Records, clock: Clock) -> None:
+    def __init__(self, records: Records, clock: Clock, elsewhere: Invalidation = NOBODY) -> None:
+        """:param elsewhere: other processes that hold streams."""
+        self._elsewhere = elsewhere
+        elsewhere.listen(self._drop)
         self._records = records
         self._clock = clock
         self._cache: dict[str, tuple[Mapping[str, Stream], int]] = {}
@@ -124,7 +128,8 @@ class Streams:
             return stream
 
         created = await self._records.write(work)
-        self._forget()
+        self._drop(tenant_id)
+        self._elsewhere.tell(tenant_id)
         return created
 
     async def update(
@@ -154,12 +159,17 @@ class Streams:
             return changed
 
         changed = await self._records.write(work)
-        self._forget()
+        self._drop(tenant_id)
+        self._elsewhere.tell(tenant_id)
         return changed
 
-    def _forget(self) -> None:
+    def _drop(self, tenant_id: str) -> None:
+        """`""`: everybody's."""
         self._generation += 1
-        self._cache.clear()
+        if tenant_id:
+            self._cache.pop(tenant_id, None)
+        else:
+            self._cache.clear()
 
 
 async def _access(tx: Tx, tenant_id: str, name: str) -> Stream:

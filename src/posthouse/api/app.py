@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as package_version
 
@@ -59,7 +60,17 @@ OPERATIONS: tuple[Operation, ...] = (
 
 def build_app(services: Services, options: Options | None = None) -> Api:
     """For any ASGI server; `server.build_server` sets one up with the right bounds."""
-    return Api(services, (*OPERATIONS, *_own_documentation()), options or Options())
+    chosen = options or Options()
+    return Api(services, (*_served(OPERATIONS, chosen), *_own_documentation()), chosen)
+
+
+def build_probes(services: Services, options: Options) -> Api:
+    """`/healthz`, `/readyz` and `/metrics` alone: for a process that serves no API."""
+    return Api(services, _served(house.OPERATIONS, options), options)
+
+
+def _served(operations: Iterable[Operation], options: Options) -> list[Operation]:
+    return [one for one in operations if options.metrics or one.handler is not house.metrics]
 
 
 def _own_documentation() -> tuple[Operation, ...]:

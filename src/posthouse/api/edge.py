@@ -52,6 +52,8 @@ class Options:
     """Octets of a request body: 25 MB of attachments in base64, and the rest."""
     body_seconds: float = 60.0
     """For the whole body to arrive."""
+    metrics: bool = True
+    """Serve `/metrics`."""
     access_log: bool = False
     """A line for every request; without it, only for those that failed on our side."""
 
@@ -60,7 +62,7 @@ class Api:
     """An ASGI application."""
 
     def __init__(self, services: Services, operations: Sequence[Operation], options: Options) -> None:
-        self._context = Context(services, RateLimiter(services.clock))
+        self._context = Context(services, services.limiter or RateLimiter(services.clock))
         self._authenticate = services.accounts.authenticate
         self._router = Router(operations)
         self._options = options

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from posthouse import errors
-from posthouse.accounts.limits import RateLimiter
+from posthouse.accounts.limits import Limiter
 from posthouse.api.http import Body, Call, Query, Reply
 from posthouse.api.ports import Services
 from posthouse.api.problems import NotAllowed
@@ -19,7 +19,7 @@ class Context:
     """What every endpoint is given beside its call."""
 
     services: Services
-    limiter: RateLimiter
+    limiter: Limiter
 
 
 Handler = Callable[[Context, Call], Awaitable[Reply]]

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Protocol
 
 from posthouse import clock as clocks
+from posthouse.accounts.limits import Limiter
 from posthouse.accounts.model import Caller
 from posthouse.accounts.service import Accounts
 from posthouse.accounts.streams import Streams
@@ -43,6 +44,25 @@ from posthouse.templates.service import Templates
 
 Check = Callable[[], Awaitable[None]]
 """Raises when a part does not answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoleHealth:
+    """`status`: ok (there is nothing to hold), idle, working, stuck. `held`: jobs in hand.
+    `waited`: seconds that some are held without one being finished."""
+
+    status: str
+    held: int = 0
+    waited: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """`alive`: false when only a new process helps. `late`: seconds that the loop was late."""
+
+    alive: bool = True
+    late: float = 0.0
+    roles: Mapping[str, RoleHealth] = field(default_factory=dict[str, RoleHealth])
 
 
 class Messages(Protocol):
@@ -100,3 +120,6 @@ class Services:
     checks: Mapping[str, Check] = field(default_factory=dict[str, Check])
     """Asked by `/readyz`, by name."""
     clock: Clock = clocks.now
+    limiter: Limiter | None = None
+    """None: each process limits for itself."""
+    health: Callable[[], Health] = Health

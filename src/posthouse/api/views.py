@@ -183,9 +183,17 @@ class ChangedView(msgspec.Struct, frozen=True):
     changed: Annotated[int, Meta(description="How many jobs")]
 
 
+class RoleView(msgspec.Struct, frozen=True, omit_defaults=True):
+    status: Annotated[str, Meta(description="ok, idle, working or stuck")]
+    held: Annotated[int, Meta(description="Jobs in hand")] = 0
+    waited: Annotated[float, Meta(description="Seconds for which some are held and none was finished")] = 0.0
+
+
 class HealthView(msgspec.Struct, frozen=True, omit_defaults=True):
-    status: Annotated[str, Meta(description="ok, ready or unready")]
+    status: Annotated[str, Meta(description="ok or failing; ready or unready")]
     checks: Annotated[dict[str, str], Meta(description="`ok` or what is wrong, by part")] = {}
+    roles: Annotated[dict[str, RoleView], Meta(description="How each role of this process fares")] = {}
+    late: Annotated[float, Meta(description="Seconds by which the process's loop was late lately")] = 0.0
 
 
 def _time(at: int | None) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from posthouse import clock as clocks
+from posthouse.clock import Clock
 from posthouse.config import Settings
 from posthouse.outbound import Submit
 from posthouse.outbound.ahead import SUBMIT, Record, Recorded, SubmitAhead
@@ -26,9 +26,8 @@ class Accepting:
     recorded: Recorded | None = None
 
 
-def accepting(settings: Settings, records: Records, queue: Queue, render: Worker) -> Accepting:
+def accepting(settings: Settings, records: Records, queue: Queue, render: Worker, clock: Clock) -> Accepting:
     """:param render: the worker of the stage that comes next."""
-    clock = clocks.now
     if not settings.queue.url.startswith("kafka:"):
         return Accepting(Submit(records, queue, render.wake, clock))
 

@@ -6,6 +6,8 @@ import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as package_version
 
 from posthouse import clock as clocks
 from posthouse.accounts.model import ALL_SCOPES
@@ -14,8 +16,14 @@ from posthouse.accounts.streams import Streams
 from posthouse.api.ports import Services
 from posthouse.app import values
 from posthouse.app.ahead import Accepting, accepting
+from posthouse.app.duties import Duties, Round, guarded
+from posthouse.app.lag import Lag
+from posthouse.app.presence import Presence
 from posthouse.app.receiving import Ground, Receiving, receiving
+from posthouse.app.replica import lagging_records
 from posthouse.app.set_back import SetBack
+from posthouse.app.shared import connection_slots, dns_shelf, limiter, shared
+from posthouse.clock import DAY, Clock
 from posthouse.config import Settings
 from posthouse.config.schema import Role
 from posthouse.domains.records import Sender
@@ -23,6 +31,7 @@ from posthouse.domains.service import Domains
 from posthouse.egress.destinations import Destinations
 from posthouse.egress.opening import Opener
 from posthouse.egress.sites import Sites
+from posthouse.egress.slots import Slots
 from posthouse.events.handover import RELAY
 from posthouse.inbound.model import INDEX, STORE
 from posthouse.mail.srs import Srs
@@ -32,21 +41,31 @@ from posthouse.outbound.compose import Compose
 from posthouse.outbound.flow import Flow
 from posthouse.outbound.housekeeping import Housekeeping
 from posthouse.outbound.prepare import Prepare, Specs
+from posthouse.outbound.reconcile import Reconcile
 from posthouse.outbound.relay import Relay
 from posthouse.outbound.report import Report
+from posthouse.outbound.retention import Retention
 from posthouse.outbound.settle import Outcome, Recorder
 from posthouse.outbound.submit import RENDER
 from posthouse.rendering.pool import RenderPool
 from posthouse.rendering.process import Setup
 from posthouse.seal import load_or_create
+from posthouse.storage.blob_uses import NotedBlobs
 from posthouse.storage.blobs.base import Blobs
+from posthouse.storage.blobs.cached import Memory, near
 from posthouse.storage.blobs.factory import open_blobs
+from posthouse.storage.bus.base import Bus
+from posthouse.storage.bus.factory import Shared
+from posthouse.storage.bus.invalidation import Invalidation
 from posthouse.storage.contents import Contents
 from posthouse.storage.queue.base import Job, Lane, Queue
 from posthouse.storage.queue.factory import open_queue
 from posthouse.storage.records.base import Records, Tx
 from posthouse.storage.records.factory import open_records
+from posthouse.storage.records.lease import Lease
 from posthouse.storage.records.migrations.run import migrate
+from posthouse.storage.records.partitions import Partitions
+from posthouse.storage.records.server_clock import cluster_clock
 from posthouse.suppression.model import Entry, Reason
 from posthouse.suppression.service import Suppressions
 from posthouse.templates.service import Templates
@@ -64,6 +83,13 @@ class Storage:
     arrived: Blobs
     contents: Contents
     set_back: SetBack
+    clock: Clock
+    measure: Round | None
+    once: Records
+    """For what one process does for all: guarded by `lease`, where several could."""
+    lease: Lease | None
+    lagging: Records
+    """For lists: a replica, where there is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +107,7 @@ class Sending:
 
     worker: Worker
     relay: Worker
-    sweep: Callable[[], Awaitable[int]]
+    sweep: Callable[[Records], Awaitable[int]]
     recorder: Recorder
     sites: Sites
     pool: RenderPool
@@ -95,9 +121,11 @@ class Parts:
     """Nothing of it runs yet."""
 
     services: Services
+    presence: Presence
     sending: Sending
     receiving: Receiving
-    housekeeping: Housekeeping
+    lag: Lag
+    duties: Duties
 
     def workers(self, roles: set[Role]) -> list[Worker]:
         """Of these roles, in the order in which mail passes them."""
@@ -128,31 +156,49 @@ async def opened(settings: Settings) -> AsyncGenerator[Parts, None]:
     """Closed again in reverse order."""
     async with AsyncExitStack() as stack:
         storage = await _storage(settings, stack)
-        features = _features(settings, storage.records)
-        sending = _sending(settings, storage, features, stack)
+        presence = Presence(storage.records, storage.clock, roles=settings.roles, version=_version())
+        common = await shared(settings, storage.records, presence, stack)
+        features = _features(settings, storage.records, storage.clock, common.bus)
+        sending = _sending(settings, storage, features, stack, connection_slots(common))
         ground = Ground(
             storage.records,
             storage.queue,
             storage.arrived,
             storage.contents,
-            clocks.now,
+            storage.clock,
             features.domains,
             _srs(settings),
+            common.bus,
+            dns_shelf(common),
             wake_relay=lambda: sending.relay.wake(Lane.TRANSACTIONAL),
+            once=storage.once,
+            lease=storage.lease,
+            lagging=storage.lagging,
         )
         received = await receiving(settings, ground, stack)
+        _watch(presence, settings, sending, received)
         yield Parts(
-            _services(settings, storage, features, sending, received),
+            _services(settings, storage, features, sending, received, common, presence),
+            presence,
             sending,
             received,
-            Housekeeping(
-                storage.records,
-                features.suppressions,
-                sending.sites,
-                clocks.now,
-                also=[storage.set_back.round, sending.sweep, received.housekeeping.round, received.look_after_search],
-            ),
+            Lag(storage.queue, storage.clock),
+            _duties(settings, storage, sending, received),
         )
+
+
+def _duties(settings: Settings, storage: Storage, sending: Sending, received: Receiving) -> Duties:
+    clock, once, kept = storage.clock, storage.once, settings.retention
+    still = (lambda: lease.sure) if (lease := storage.lease) is not None else (lambda: True)
+    retention = Retention(
+        once, storage.blobs, clock, messages=kept.messages_days * DAY, events=kept.events_days * DAY, still=still
+    )
+    rounds: list[Round] = [Partitions(once, clock).round] if once.capabilities.engine == "postgresql" else []
+    rounds += [retention.round, lambda: sending.sweep(once), received.housekeeping.round, received.look_after_search]
+    if settings.queue.url.startswith("records:"):
+        rounds.append(Reconcile(once, storage.queue, sending.worker.wake, clock).round)
+    housekeeping = Housekeeping(once, Suppressions(once, clock), clock, also=rounds)
+    return Duties(storage.lease, housekeeping, sending.sites, [storage.set_back.round], storage.measure)
 
 
 async def _storage(settings: Settings, stack: AsyncExitStack) -> Storage:
@@ -164,27 +210,30 @@ async def _storage(settings: Settings, stack: AsyncExitStack) -> Storage:
         statement_timeout=settings.records.statement_timeout,
     )
     stack.push_async_callback(records.close)
-    blobs = await open_blobs(**values.blob_options(settings))
+    clock, measure = await cluster_clock(records)
+    lagging = await lagging_records(settings, records, stack)
+    memory = Memory(settings.blobs.cache)
+    blobs = NotedBlobs(records, near(await open_blobs(**values.blob_options(settings)), memory), clock)
     stack.push_async_callback(blobs.close)
-    queue = await open_queue(settings.queue.url, records, blobs, clock=clocks.now)
+    queue = await open_queue(settings.queue.url, records, blobs, clock=clock)
     stack.push_async_callback(queue.close)
     if records.capabilities.exclusive:
         await queue.free_leases()
-    set_back = SetBack(queue, (STORE, INDEX, RELAY), clocks.now, lease=settings.worker.lease)
+    set_back = SetBack(queue, (STORE, INDEX, RELAY), clock, lease=settings.worker.lease)
     await set_back.at_start()
     # Apart from the attachments of the sending flow, which nobody counts: what arrived is collected.
     arrived = await open_blobs(**values.blob_options(settings, "mail"))
-    stack.push_async_callback(arrived.close)
-    contents = Contents(records, arrived, small=settings.receive.small, clock=clocks.now)
-    return Storage(records, queue, blobs, arrived, contents, set_back)
+    copied = near(arrived, memory)  # what checks and mends looks at the store itself
+    stack.push_async_callback(copied.close)
+    contents = Contents(records, copied, small=settings.receive.small, clock=clock)
+    return Storage(records, queue, blobs, arrived, contents, set_back, clock, measure, *guarded(records), lagging)
 
 
-def _features(settings: Settings, records: Records) -> Features:
-    clock = clocks.now
+def _features(settings: Settings, records: Records, clock: Clock, bus: Bus) -> Features:
     return Features(
-        Accounts(records, clock, values.limits(settings)),
-        Streams(records, clock),
-        Templates(records, clock, cache_bytes=settings.render.cache),
+        Accounts(records, clock, values.limits(settings), Invalidation(bus, "accounts")),
+        Streams(records, clock, Invalidation(bus, "streams")),
+        Templates(records, clock, cache_bytes=settings.render.cache, elsewhere=Invalidation(bus, "templates")),
         Domains(
             records,
             clock,
@@ -193,12 +242,13 @@ def _features(settings: Settings, records: Records) -> Features:
             resolver=Resolver(values.servers(settings.dns.servers), lifetime=settings.dns.timeout),
             sender=Sender(hostname=settings.hostname, spf=f"a:{settings.hostname}"),
             require_verified=settings.send.require_verified_domain,
+            elsewhere=Invalidation(bus, "domains"),
         ),
         Suppressions(records, clock),
     )
 
 
-def _destinations(settings: Settings) -> Destinations:
+def _destinations(settings: Settings, clock: Clock) -> Destinations:
     resolver = Resolver(
         values.servers(settings.dns.servers), lifetime=settings.dns.timeout, capacity=settings.dns.cache_entries
     )
@@ -207,20 +257,23 @@ def _destinations(settings: Settings) -> Destinations:
         resolver,
         hostname=settings.hostname,
         private_addresses=settings.send.private_addresses,
-        clock=clocks.now,
+        clock=clock,
     )
 
 
-def _sending(settings: Settings, storage: Storage, features: Features, stack: AsyncExitStack) -> Sending:
-    clock, retry, room = clocks.now, values.retry(settings), settings.send.max_in_flight
+def _sending(
+    settings: Settings, storage: Storage, features: Features, stack: AsyncExitStack, slots: Slots | None
+) -> Sending:
+    clock, retry, room = storage.clock, values.retry(settings), settings.send.max_in_flight
     pool = RenderPool(Setup(values.blob_options(settings)), settings.render.processes or os.cpu_count() or 1)
     stack.push_async_callback(pool.close)
-    destinations = _destinations(settings)
+    destinations = _destinations(settings, clock)
     sites = Sites(
         open_connection=Opener(hostname=settings.hostname, connect_timeout=settings.send.connect_timeout),
         addresses=destinations.addresses,
         idle=settings.send.idle_seconds,
         clock=clock,
+        slots=slots,
     )
 
     async def run(jobs: Sequence[Job]) -> None:
@@ -250,7 +303,7 @@ def _sending(settings: Settings, storage: Storage, features: Features, stack: As
     render = Render(features.templates, features.domains, pool, storage.contents, clock)
     prepare = Prepare(storage.records, specs, features.suppressions, destinations, sites, recorder, retry, clock)
     flow = Flow(prepare, render, Send(recorder, retry, clock, lease_end=lambda job: worker.current(job).due_at))
-    accept = accepting(settings, storage.records, storage.queue, worker)
+    accept = accepting(settings, storage.records, storage.queue, worker, clock)
     return Sending(worker, relayer, relay.sweep, recorder, sites, pool, render, specs, accept)
 
 
@@ -266,7 +319,7 @@ def _relay(settings: Settings, storage: Storage, features: Features, render: Wor
         batch=_BATCH,
         lease=settings.worker.lease,
         poll=_POLL,
-        clock=clocks.now,
+        clock=storage.clock,
     )
     relay = Relay(
         storage.records,
@@ -276,8 +329,8 @@ def _relay(settings: Settings, storage: Storage, features: Features, render: Wor
         wake=render.wake,
         current=worker.current,
         release=worker.release,
-        clock=clocks.now,
-        report=Report(storage.queue, storage.contents, host=settings.hostname, clock=clocks.now),
+        clock=storage.clock,
+        report=Report(storage.queue, storage.contents, host=settings.hostname, clock=storage.clock),
     )
     return worker, relay
 
@@ -288,10 +341,34 @@ def _srs(settings: Settings) -> Srs:
     return Srs(key, tuple(old))
 
 
+_SLOWEST_DELIVERY = 1800.0
+"""Seconds: a peer may take the time-outs of RFC 5321 §4.5.3.2 one after another."""
+
+
+def _watch(presence: Presence, settings: Settings, sending: Sending, received: Receiving) -> None:
+    lease = settings.worker.lease
+    watched = (
+        ("send", sending.worker, max(lease, _SLOWEST_DELIVERY / 2), max(3 * lease, _SLOWEST_DELIVERY)),
+        ("send", sending.relay, lease, 3 * lease),
+        ("store", received.store, lease, 3 * lease),
+        ("index", received.index, lease, 3 * lease),
+    )
+    for role, worker, patience, hopeless in watched:
+        named = next((one for one in ("render", "send") if one in settings.roles), "") if role == "send" else role
+        if named in settings.roles:
+            presence.watch(named, worker.stage, worker.progress, patience=patience, hopeless=hopeless)
+
+
 def _services(
-    settings: Settings, storage: Storage, features: Features, sending: Sending, received: Receiving
+    settings: Settings,
+    storage: Storage,
+    features: Features,
+    sending: Sending,
+    received: Receiving,
+    common: Shared,
+    presence: Presence,
 ) -> Services:
-    clock, records = clocks.now, storage.records
+    clock, records = storage.clock, storage.records
     messages = Outbound(
         records,
         storage.queue,
@@ -304,6 +381,7 @@ def _services(
         clock,
         in_flight=sending.worker.holds if records.capabilities.exclusive else None,
         recorded=sending.accepting.recorded,
+        lagging=storage.lagging,
     )
     return Services(
         accounts=features.accounts,
@@ -317,7 +395,16 @@ def _services(
         queue=storage.queue,
         checks={"records": records.ready, "blobs": storage.blobs.ready, "queue": storage.queue.ready},
         clock=clock,
+        limiter=limiter(common, clock),
+        health=presence.health,
     )
+
+
+def _version() -> str:
+    try:
+        return package_version("posthouse")
+    except PackageNotFoundError:
+        return "0"
 
 
 def _suppressor(suppressions: Suppressions) -> Callable[[Tx, Sequence[Outcome]], Awaitable[None]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -21,8 +22,10 @@ from posthouse.errors import Unavailable
 from posthouse.inbound.accept import Accept
 from posthouse.inbound.decide import decide
 from posthouse.inbound.dispatch import Dispatch
+from posthouse.inbound.examine import Examine, here
 from posthouse.inbound.filter import ClamdScanner, DomainList, DomainLists, Filter, HttpScanner, Scanner
 from posthouse.inbound.forwarding import Forwarding
+from posthouse.inbound.greylist import Greylist
 from posthouse.inbound.house import Rules
 from posthouse.inbound.housekeeping import Housekeeping
 from posthouse.inbound.importing import Importing
@@ -31,6 +34,8 @@ from posthouse.inbound.journal import Journal
 from posthouse.inbound.lists import DnsList
 from posthouse.inbound.model import INDEX, STORE
 from posthouse.inbound.notify import announce
+from posthouse.inbound.pool import ExaminePool, processes_for
+from posthouse.inbound.refusals import Refusals
 from posthouse.inbound.screen import Screen
 from posthouse.inbound.store import Store
 from posthouse.inbound.upkeep import Upkeep
@@ -41,16 +46,19 @@ from posthouse.mailbox.mend import Mend
 from posthouse.mailbox.reading import Reading
 from posthouse.mailbox.service import Mailboxes
 from posthouse.net.clamd import Clamd
-from posthouse.net.dns import Resolver
+from posthouse.net.dns import Resolver, Shelf
 from posthouse.smtp.offer import Limits
 from posthouse.smtpd.gateway.gateway import Gateway
 from posthouse.smtpd.gateway.options import Listener, Options, Spooling
 from posthouse.storage.blobs.base import Blobs
+from posthouse.storage.bus.base import Bus
+from posthouse.storage.bus.invalidation import Invalidation
 from posthouse.storage.bus.local import LocalBus
 from posthouse.storage.contents import Contents
 from posthouse.storage.queue.base import Job, Lane, Queue
 from posthouse.storage.records.base import Records, Tx
-from posthouse.storage.search.factory import beside, open_search
+from posthouse.storage.records.lease import Lease
+from posthouse.storage.search.factory import open_search, where
 from posthouse.worker import Worker
 
 log = structlog.get_logger("app")
@@ -89,25 +97,38 @@ class Ground:
     clock: Clock
     domains: Domains
     srs: Srs
+    bus: Bus
+    shelf: Shelf | None
     wake_relay: Callable[[], None]
+    once: Records
+    """For what one process does for all, while it holds `lease`."""
+    lease: Lease | None
+    lagging: Records
+    """For lists."""
 
 
 async def receiving(settings: Settings, ground: Ground, stack: AsyncExitStack) -> Receiving:
     resolver = Resolver(
-        values.servers(settings.dns.servers), lifetime=settings.dns.timeout, capacity=settings.dns.cache_entries
+        values.servers(settings.dns.servers),
+        lifetime=settings.dns.timeout,
+        capacity=settings.dns.cache_entries,
+        shelf=ground.shelf,
     )
     mail = await open_mail(
-        settings.records.url,
+        where(settings.search.url, settings.records.url),
         stack,
         records=ground.records,
         queue=ground.queue,
         blobs=ground.blobs,
         contents=ground.contents,
         clock=ground.clock,
+        bus=ground.bus,
+        lagging=ground.lagging,
     )
     index = _index(settings, ground, mail)
     judge = _filter(settings, ground.records, resolver, stack)
-    store = _store(settings, ground, mail, judge, wake_index=lambda: index.wake(Lane.TRANSACTIONAL))
+    examine = _examine(settings, stack)
+    store = _store(settings, ground, mail, judge, examine, wake_index=lambda: index.wake(Lane.TRANSACTIONAL))
     accept = Accept(
         records=ground.records,
         contents=ground.contents,
@@ -131,12 +152,13 @@ async def receiving(settings: Settings, ground: Ground, stack: AsyncExitStack) -
     listeners = _listeners(settings)
     gateway = Gateway(accept.begin, _options(settings, listeners)) if listeners else None
     housekeeping = Housekeeping(
-        ground.records,
-        ground.contents,
-        accept.refusals,
-        accept.greylist,
+        ground.once,
+        Contents(ground.once, ground.blobs, small=settings.receive.small, clock=ground.clock),
+        Refusals(ground.once, ground.clock),
+        Greylist(ground.once, ground.clock, delay=settings.receive.greylist_delay),
         ground.clock,
         kept=settings.receive.log_days * DAY,
+        still=(lambda: lease.sure) if (lease := ground.lease) is not None else (lambda: True),
     )
     return Receiving(mail, accept, gateway, store, index, housekeeping, _search_keeper(ground, mail, index))
 
@@ -151,7 +173,7 @@ def _search_keeper(ground: Ground, mail: Mail, index: Worker) -> Callable[[], Aw
             return
         try:
             await rebuild_if_due(
-                ground.records, ground.queue, mail.indexing, mail.search, wake=lambda: index.wake(Lane.BULK)
+                ground.once, ground.queue, mail.indexing, mail.search, wake=lambda: index.wake(Lane.BULK)
             )
             next_at = ground.clock() + 3600 * SECOND
         except Unavailable as error:
@@ -169,14 +191,21 @@ async def open_mail(
     blobs: Blobs,
     contents: Contents,
     clock: Clock,
+    bus: Bus | None = None,
+    lagging: Records | None = None,
 ) -> Mail:
-    """What the API needs of the receiving side; closed with `stack`. `url`: of the records."""
-    search = await open_search(beside(url))
+    """What the API needs of the receiving side; closed with `stack`. `url`: of the search index."""
+    search = await open_search(url)
     stack.push_async_callback(search.close)
-    bus = LocalBus()
+    bus = bus or LocalBus()
     indexing = Indexing(queue, clock=clock)
     directory = Directory(
-        records, clock, Recipients(records), hash_password=hash_password, verify_password=verify_password
+        records,
+        clock,
+        Recipients(records),
+        hash_password=hash_password,
+        verify_password=verify_password,
+        elsewhere=Invalidation(bus, "directory"),
     )
     mailboxes = Mailboxes(records, contents, clock=clock, tell=announce(bus), indexing=indexing)
     check = Check(records, blobs)
@@ -196,7 +225,7 @@ async def open_mail(
         bus,
         contents,
         indexing,
-        Journal(records, clock),
+        Journal(records, clock, lagging=lagging),
         Importing(records, mailboxes, contents, clock),
         upkeep,
     )
@@ -229,6 +258,7 @@ def _store(
     ground: Ground,
     mail: Mail,
     judge: Filter,
+    examine: Examine,
     *,
     wake_index: Callable[[], None],
 ) -> Worker:
@@ -245,6 +275,7 @@ def _store(
         current=worker.current,
         release=worker.release,
         leases=worker.leases,
+        examine=examine,
         decide=decide,
         sender=_dispatch(settings, ground),
         indexing=mail.indexing,
@@ -252,6 +283,15 @@ def _store(
         wake_index=wake_index,
     )
     return worker
+
+
+def _examine(settings: Settings, stack: AsyncExitStack) -> Examine:
+    count = settings.receive.processes or processes_for(len(os.sched_getaffinity(0)))
+    if not count:
+        return here
+    pool = ExaminePool(count)
+    stack.push_async_callback(pool.close)
+    return pool
 
 
 def _dispatch(settings: Settings, ground: Ground) -> Dispatch:

@@ -14,11 +14,12 @@ from typing import Any
 import structlog
 import uvicorn
 
-from posthouse.api.app import build_app
-from posthouse.api.ports import Services
+from posthouse.api.app import build_app, build_probes
+from posthouse.api.edge import Api
 from posthouse.api.server import BoundedProtocol
 from posthouse.app import values
 from posthouse.app.parts import Parts, opened
+from posthouse.app.probes import probes
 from posthouse.config import Settings
 from posthouse.errors import Misconfigured
 from posthouse.smtpd.gateway.gateway import Gateway
@@ -57,10 +58,16 @@ async def running(settings: Settings) -> AsyncGenerator[Running, None]:
     """Starts `settings.roles`; leaving it finishes what is in flight and closes."""
     async with opened(settings) as parts, AsyncExitStack() as stack:
         roles = set(settings.roles)
+        await stack.enter_async_context(parts.presence.running())
+        if settings.http.health_port:
+            await stack.enter_async_context(probes(settings.http.host, settings.http.health_port, parts.services))
         server, url, socks = None, "", list[socket.socket]()
         if "api" in roles:
             socks = [_listen(settings.http.host, settings.http.port, settings.http.backlog)]
-            server, url = _server(settings, parts.services, socks[0])
+            server, url = _server(settings, build_app(parts.services, values.options(settings)), socks[0])
+        elif settings.probes.listen:
+            socks = [_listen(*values.place(settings.probes.listen), settings.http.backlog, "probes.listen")]
+            server, _ = _server(settings, build_probes(parts.services, values.options(settings)), socks[0])
         gateway = parts.receiving.gateway if "mx" in roles else None
         if gateway is not None:
             await _open(gateway)  # nothing behind it need run yet
@@ -70,8 +77,9 @@ async def running(settings: Settings) -> AsyncGenerator[Running, None]:
             await parts.sending.pool.start()
         workers = parts.workers(roles)
         tasks += [asyncio.create_task(worker.run(), name="worker") for worker in workers]
+        tasks.append(asyncio.create_task(parts.duties.run(schedule="schedule" in roles), name="schedule"))
         if "schedule" in roles:
-            tasks.append(asyncio.create_task(parts.housekeeping.run(), name="schedule"))
+            tasks.append(asyncio.create_task(parts.lag.run(), name="lag"))
         if server is not None:
             tasks.append(asyncio.create_task(server.serve(sockets=socks), name="api"))
             await _started(server, tasks[-1])
@@ -122,7 +130,8 @@ async def _drain(
     """Stop taking requests and jobs, finish what is in flight, hand the rest back."""
     if server is not None:
         server.should_exit = True
-    parts.housekeeping.stop()
+    parts.lag.stop()
+    parts.duties.stop()
     for worker in workers:
         worker.stop()
     await parts.sending.sites.close(timeout)
@@ -166,7 +175,7 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _listen(host: str, port: int, backlog: int) -> socket.socket:
+def _listen(host: str, port: int, backlog: int, setting: str = "http.port") -> socket.socket:
     try:
         return socket.create_server(
             (host, port), backlog=backlog, family=socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -174,14 +183,16 @@ def _listen(host: str, port: int, backlog: int) -> socket.socket:
     except OSError as error:
         why = os.strerror(error.errno or 0).lower()
         raise Misconfigured(
-            f"http.port: cannot listen on {host}:{port} ({why}); choose another with --port", code="port_taken"
+            f"{setting}: cannot listen on {host}:{port} ({why}); choose another"
+            + (" with --port" if setting == "http.port" else ""),
+            code="port_taken",
         ) from error
 
 
-def _server(settings: Settings, services: Services, sock: socket.socket) -> tuple[uvicorn.Server, str]:
+def _server(settings: Settings, application: Api, sock: socket.socket) -> tuple[uvicorn.Server, str]:
     host, port = sock.getsockname()[:2]
     config = uvicorn.Config(
-        build_app(services, values.options(settings)),
+        application,
         loop="none",
         http=BoundedProtocol,
         access_log=False,

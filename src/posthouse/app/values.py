@@ -18,7 +18,10 @@ from posthouse.smtp.sasl import Credentials
 
 def options(settings: Settings) -> Options:
     return Options(
-        max_body=settings.http.max_body, body_seconds=settings.http.read_timeout, access_log=settings.log.access
+        max_body=settings.http.max_body,
+        body_seconds=settings.http.read_timeout,
+        access_log=settings.log.access,
+        metrics=settings.metrics.enabled,
     )
 
 
@@ -100,3 +103,9 @@ def _tls(mode: str, ca_file: str | None) -> TlsPolicy:
 
 def routes(settings: Settings) -> Routes:
     return Routes([_route(n, one, settings) for n, one in enumerate(settings.routes)], _default_route(settings))
+
+
+def place(text: str) -> tuple[str, int]:
+    """`HOST:PORT`, with an IPv6 address in brackets."""
+    host, _, port = text.rpartition(":")
+    return host.strip("[]"), int(port)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from posthouse.cli.output import Column, Output, one_line
+from posthouse.cli.output import Column, Output, count, one_line
 from posthouse.cli.places import account_path
 from posthouse.cli.session import Session, wired
 from posthouse.cli.template import read
@@ -150,7 +150,7 @@ async def remove(
         found = await client.get(account_path(account))
         if not yes:
             typer.confirm(
-                f"Remove {found['address']} with its {found['emails']} emails for good?", abort=True, err=True
+                f"Remove {found['address']} with its {count(found['emails'], 'email')} for good?", abort=True, err=True
             )
         await client.delete(account_path(account))
     if session.out.as_json:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from posthouse.cli.client import Client, Problem
-from posthouse.cli.output import Column, one_line
+from posthouse.cli.output import Column, count, one_line
 from posthouse.cli.session import Session, wired
 from posthouse.errors import Unavailable
 
@@ -34,8 +34,11 @@ async def command(
     else:
         for sentence in task["mended"]:
             session.out.say(f"Mended: {one_line(sentence)}")
-        session.out.table(_COLUMNS, found, empty="")
-        session.out.say(f"{task['found']} findings." if task["found"] else "All is as it should be.", style="bold")
+        if found:
+            session.out.table(_COLUMNS, found, empty="")
+        session.out.say(
+            f"{count(task['found'], 'finding')}." if task["found"] else "All is as it should be.", style="bold"
+        )
         if found and not mend:
             session.out.hint("`posthouse check --mend` makes right what can be made right.")
     if task["found"]:

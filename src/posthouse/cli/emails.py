@@ -9,7 +9,7 @@ import typer
 from posthouse.cli import mailbox as mailboxes
 from posthouse.cli import places
 from posthouse.cli.account import shown
-from posthouse.cli.output import Output, clean, one_line
+from posthouse.cli.output import Output, clean, count, one_line
 from posthouse.cli.session import Session
 from posthouse.errors import Invalid
 
@@ -67,7 +67,7 @@ async def move(
         box = await places.named(client, account, to)
         change = {"emails": numbers, ("add_mailboxes" if copy else "mailboxes"): [box["id"]]}
         done = await client.patch(places.account_path(account, "emails"), change)
-    _done(session.out, done, f"{len(numbers) - len(done['missing'])} in {box['path']}.")
+    _done(session.out, done, f"{count(len(numbers) - len(done['missing']), 'email')} in {box['path']}.")
 
 
 async def flag(
@@ -90,7 +90,7 @@ async def flag(
     change = {"emails": numbers, "add_keywords": more, "remove_keywords": fewer}
     async with session.client() as client:
         done = await client.patch(places.account_path(account, "emails"), change)
-    _done(session.out, done, f"{len(numbers) - len(done['missing'])} marked.")
+    _done(session.out, done, f"{count(len(numbers) - len(done['missing']), 'email')} marked.")
 
 
 def _done(out: Output, done: dict[str, Any], sentence: str) -> None:
@@ -139,7 +139,7 @@ def _view(out: Output, email: dict[str, Any], lies_in: list[str], *, headers: bo
         ("marked", email["keywords"]),
         ("thread", email["thread"]),
         ("size", shown(email["size"])),
-        ("proved by", _proof(email.get("authentication"))),
+        ("proof", _proof(email.get("authentication"))),
         ("filter", _verdict(email.get("verdict"))),
         ("arrived as", email.get("inbound_id")),
     ]
@@ -180,7 +180,8 @@ def _verdict(verdict: dict[str, Any] | None) -> str:
     if not verdict:
         return ""
     reasons = "; ".join(f"{one['score']:+g} {one['text']}" for one in verdict.get("reasons", ()))
-    return f"{'junk' if verdict['junk'] else 'no junk'}, {verdict['score']:g} points{f': {reasons}' if reasons else ''}"
+    points = count(verdict["score"], "point")
+    return f"{'junk' if verdict['junk'] else 'no junk'}, {points}{f': {reasons}' if reasons else ''}"
 
 
 def _parts(part: dict[str, Any]) -> list[dict[str, Any]]:

@@ -6,7 +6,8 @@
 
 Bytes are as they came, but in mbox and maildir lines end in LF where all of a message's end in
 CR LF, as programs there want it; `posthouse import` gives back the same bytes. An email in
-several mailboxes is in each of them; flags are in the names of a Maildir only.
+several mailboxes is in each of them. Keywords stand in the names of a Maildir's files, and in mbox
+in fields above each message, which `posthouse import` takes off again; .eml files have none.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from posthouse.cli import places
 from posthouse.cli.client import Client, Problem
 from posthouse.cli.mailstores import free_name, same_device_name
-from posthouse.cli.output import Output
+from posthouse.cli.output import Output, count
 from posthouse.cli.session import Session, wired
 from posthouse.errors import Conflict
 from posthouse.mail import maildir, mbox
@@ -64,7 +65,8 @@ async def command(
     if session.out.as_json:
         session.out.data({"path": str(path), "format": format_, "mailboxes": written})
     else:
-        session.out.say(f"{sum(written.values())} emails of {len(written)} mailboxes are in {path}.")
+        emails, boxes = count(sum(written.values()), "email"), count(len(written), "mailbox/mailboxes")
+        session.out.say(f"Exported {emails} of {boxes} to {path}.")
 
 
 def _progress(out: Output) -> Progress:
@@ -134,18 +136,18 @@ async def _mbox(reader: _Reader, root: Path, box: places.Box) -> int:
     if target.exists():
         raise Conflict(f"{target} is there already; choose another folder", code="file_exists")
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial, count = same_device_name(target), 0
+    partial, written = same_device_name(target), 0
     try:
         with partial.open("wb") as file:
             async for email in reader.emails(box):
-                file.write(mbox.entry(email.raw, sender=email.sender, at=email.received_at))
-                count += 1
+                file.write(mbox.entry(email.raw, sender=email.sender, at=email.received_at, keywords=email.keywords))
+                written += 1
             file.flush()
             os.fsync(file.fileno())
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
-    return count
+    return written
 
 
 async def _maildir(reader: _Reader, root: Path, box: places.Box) -> int:
@@ -156,12 +158,12 @@ async def _maildir(reader: _Reader, root: Path, box: places.Box) -> int:
         (folder / "maildirfolder").touch()
     there = {maildir.base_name(file.name): file for file in (folder / "cur").iterdir()}
     custom: list[str] = []
-    count = 0
+    written = 0
     async for email in reader.emails(box):
         custom += [word for word in email.keywords if word not in {*custom, *maildir.FLAGS.values()}]
         base = f"{int(email.received_at.timestamp())}.P{email.number}.posthouse,S={len(mbox.with_lf(email.raw))}"
         name = base + maildir.flags(email.keywords, custom[:_LETTERS])
-        count += 1
+        written += 1
         if base in there:
             there[base].rename(folder / "cur" / name)  # its flags may have changed
             continue
@@ -170,20 +172,20 @@ async def _maildir(reader: _Reader, root: Path, box: places.Box) -> int:
     if custom:
         lines = "".join(f"{n} {word}\n" for n, word in enumerate(custom[:_LETTERS]))
         (folder / "dovecot-keywords").write_text(lines)
-    return count
+    return written
 
 
 async def _eml(reader: _Reader, root: Path, box: places.Box) -> int:
     folder = _below(root, box, "")
     folder.mkdir(parents=True, exist_ok=True)
-    count = 0
+    written = 0
     async for email in reader.emails(box):
         target = folder / f"{email.number:08}.eml"
         partial = same_device_name(target)
         _write(partial, email.raw, email.received_at)
         partial.replace(target)
-        count += 1
-    return count
+        written += 1
+    return written
 
 
 def _below(root: Path, box: places.Box, suffix: str) -> Path:

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from posthouse.cli import places
 from posthouse.cli.client import Client, Problem
 from posthouse.cli.mailstores import Letter, Look, Store, stores
-from posthouse.cli.output import Output
+from posthouse.cli.output import Output, count
 from posthouse.cli.session import Session, wired
 
 _OCTETS = 6_000_000
@@ -189,10 +189,11 @@ def _told(out: Output, result: Result) -> None:
             }
         )
         return
-    where = ", ".join(f"{count} into {name}" for name, count in result.mailboxes.items() if count)
-    out.say(f"Imported {result.imported} messages{f': {where}' if where else ''}.")
+    where = ", ".join(f"{number:,} into {name}" for name, number in result.mailboxes.items() if number)
+    out.say(f"Imported {count(result.imported, 'message')}{f': {where}' if where else ''}.")
     if result.skipped:
-        out.say(f"{result.skipped} were there from an earlier run.")
+        were = "was" if result.skipped == 1 else "were"
+        out.say(f"{result.skipped:,} {were} there from an earlier run.")
     for one in result.refused[:_SHOWN]:
         out.say(f"Not imported: {one['message']}: {one['reason']}", style="yellow")
     if len(result.refused) > _SHOWN:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from posthouse.cli import places
-from posthouse.cli.output import Column, Output, one_line
+from posthouse.cli.output import Column, Output, count, one_line
 from posthouse.cli.session import Session, wired
 
 app = typer.Typer(help="Mailboxes: list, show, create, rename, remove.", no_args_is_help=True)
@@ -79,8 +79,8 @@ async def show(
         session.out.data(found)
         return
     unread = box["unread_threads" if threads else "unread"]
-    what = "conversations" if threads else "emails"
-    session.out.say(f"{box['path']}: {box['threads' if threads else 'total']} {what}, {unread} unread", style="bold")
+    there = count(box["threads"], "conversation") if threads else count(box["total"], "email")
+    session.out.say(f"{one_line(box['path'])}: {there}, {unread:,} unread", style="bold")
     lines(session.out, found, empty="It is empty.")
 
 
@@ -102,13 +102,13 @@ def _line(email: dict[str, Any]) -> dict[str, Any]:
         )
         if here
     )
-    count = email.get("emails") or 1
+    emails = email.get("emails") or 1
     who = ", ".join(one.get("name") or one.get("address") or "" for one in email.get("senders") or ())
     subject, preview = one_line(email["subject"]) or "(no subject)", one_line(email["preview"])
     text = f"{subject}  {preview}" if preview else subject
     return {
         "marks": marks,
-        "from": _cut(who or "(nobody)", 24) + (f" ({count})" if count > 1 else ""),
+        "from": _cut(who or "(nobody)", 24) + (f" ({emails})" if emails > 1 else ""),
         "subject": _cut(text, _WIDE),
         "date": when(email["received_at"]),
         "id": email["id"],
@@ -176,7 +176,7 @@ async def remove(
     if session.out.as_json:
         session.out.data({"mailbox": box["path"], "removed": True})
     else:
-        session.out.say(f"{box['path']} is removed.")
+        session.out.say(f"{one_line(box['path'])} is removed.")
 
 
 def _told(out: Output, box: dict[str, Any], sentence: str) -> None:

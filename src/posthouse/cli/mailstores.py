@@ -140,7 +140,7 @@ def _mbox(path: Path, look: Look, place: tuple[str, ...], first: bytes) -> Store
                 raw = mbox.message(data, piece)
                 # The separating octets count with the letter before them, so that the sum is the file.
                 size, at = piece.after - at, piece.after
-                when, words = mbox.received_at(piece.envelope), tuple(mbox.keywords(raw))
+                when, words = mbox.received_at(piece.envelope), tuple(mbox.keywords(data, piece))
                 name = f"{path} at octet {piece.start}"
                 yield Letter(source, piece.after, name, size, lambda raw=raw: raw, words, when)
 

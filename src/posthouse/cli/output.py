@@ -47,6 +47,13 @@ def moment(text: object) -> str:
     return f"{found[1]}Z" if found else one_line(text)
 
 
+def count(number: float, noun: str) -> str:
+    """`1 email`, `1,204 emails`; a noun that is no plain plural as `mailbox/mailboxes`."""
+    one, _, several = noun.partition("/")
+    shown = f"{number:,}" if isinstance(number, int) else f"{number:g}"
+    return f"{shown} {one if number == 1 else several or one + 's'}"
+
+
 def one_line(text: object) -> str:
     return " ".join(clean(text).split())
 

@@ -9,6 +9,7 @@ import typer
 
 from posthouse.cli.check import ended
 from posthouse.cli.client import IN_PROCESS
+from posthouse.cli.output import count
 from posthouse.cli.session import Session, wired
 
 
@@ -24,7 +25,7 @@ async def command(
     if session.out.as_json:
         session.out.data(task)
         return
-    session.out.say(f"{task['queued']} emails are queued for the index.")
+    session.out.say(f"{count(task['queued'], 'email')} {'is' if task['queued'] == 1 else 'are'} queued for the index.")
     session.out.hint(
         "They are read when `posthouse serve` runs."
         if client.where == IN_PROCESS

@@ -21,6 +21,7 @@ from posthouse.errors import Misconfigured
 PREFIX = "POSTHOUSE_"
 FILE_NAME = "posthouse.toml"
 _MAX_FILE = 1 << 20
+_MAX_SECRET = 64 * 1024
 _OURS = {"config", "debug", "url", "api_key"}  # variables that are no settings: see Environment
 
 
@@ -154,10 +155,27 @@ def _read_variables(environ: Mapping[str, str], gathered: _Gathered) -> None:
         if not variable.startswith(PREFIX) or name in _OURS or not text:
             continue
         source = Source("variable", variable)
+        if name not in settings() and name.removesuffix("_file") in settings():
+            name, text = name.removesuffix("_file"), _secret(variable, Path(text))  # noqa: PLW2901 - the file's instead
         try:
             gathered.add(name, json.loads(text) if name in TABLES else text, source)
         except ValueError:
             gathered.problems.append(Problem(name, text, source, "write a JSON list of objects"))
+
+
+def _secret(variable: str, path: Path) -> str:
+    """What a mounted secret holds, without the line break at its end.
+
+    :raises Misconfigured: it cannot be read, or is larger than 64 KiB."""
+    try:
+        with path.open("rb") as file:
+            text = file.read(_MAX_SECRET + 1).decode()
+    except (OSError, UnicodeDecodeError) as wrong:
+        why = wrong.strerror if isinstance(wrong, OSError) and wrong.strerror else "is no UTF-8 text"
+        raise Misconfigured(f"{variable}: {path}: {why}.") from None
+    if len(text) > _MAX_SECRET:
+        raise Misconfigured(f"{variable}: {path} is larger than {_MAX_SECRET} bytes; that is no value of a setting.")
+    return text.rstrip("\r\n")
 
 
 def _rebase(gathered: _Gathered, base: Path) -> None:

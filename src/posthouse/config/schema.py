@@ -11,9 +11,18 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, cast, get_args
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
 
-from posthouse.config.units import Octets, Seconds, Unit
+from posthouse.config.units import Octets, Seconds, Unit, octets
 
 Role = Literal["api", "render", "send", "schedule", "mx", "store", "index"]
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -103,6 +112,9 @@ class Blobs(Section):
     region: str = Field(default="us-east-1", description="Region of the bucket.")
     access_key: SecretStr | None = Field(default=None, description="Access key id of the object store.")
     secret_key: SecretStr | None = Field(default=None, description="Secret key of the object store.")
+    cache: Annotated[int, BeforeValidator(octets), Field(ge=0), Unit("bytes")] = Field(
+        default=64 * 1024 * 1024, description="Copies of small objects in a process's memory, before S3; 0 for none."
+    )
 
 
 class Queue(Section):
@@ -128,7 +140,8 @@ class Search(Section):
 
     url: Annotated[str, _schemes("records", "http", "https")] = Field(
         default="records:",
-        description="`records:` (FTS5 beside SQLite, text search in PostgreSQL) or an OpenSearch server's address.",
+        description="`records:` (FTS5 beside SQLite, text search in PostgreSQL) or OpenSearch's "
+        "`http(s)://[USER:PASSWORD@]HOST[:PORT][/INDEX][?shards=5&replicas=1&ca=FILE]`.",
     )
 
 
@@ -143,6 +156,11 @@ class Http(Section):
         default=40_000_000, description="Largest request body: 25 MB of attachments in base64, and slack."
     )
     read_timeout: Seconds = Field(default=60.0, description="A request whose body takes longer to arrive is dropped.")
+    health_port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        default=0,
+        description="A further port on `http.host` for `/healthz`, `/readyz` and `/metrics` alone, whatever the "
+        "process's roles are; 0 is none (they are also on `http.port` where the role `api` is).",
+    )
     backlog: Count = Field(default=2048, description="Connections that may wait to be accepted.")
 
 
@@ -290,6 +308,10 @@ class Receive(Section):
         default=128 * 1024,
         description="Messages up to this size lie in the records, in the same commit; larger ones in the blob store.",
     )
+    processes: Annotated[int, Field(ge=0, le=64)] = Field(
+        default=0,
+        description="Processes that parse and judge what was accepted; 0 chooses, and with one core takes none.",
+    )
     spool: Path = Field(default=Path(), description="Directory for large messages while they arrive.")
     least_free: Octets = Field(
         default=512 * 2**20, description="With less free space than this new mail is put off with 452."
@@ -325,6 +347,17 @@ class Receive(Section):
         default=False, description="Put mail off while that scanner cannot be asked; else it passes without its word."
     )
     log_days: Count = Field(default=30, description="Days that the log of received and refused mail is kept.")
+
+
+class Retention(Section):
+    """How long what was sent is kept; a message that is not final is kept however old."""
+
+    messages_days: Annotated[Count, Unit("days")] = Field(
+        default=90, description="Days that messages, their requests and attachments are kept."
+    )
+    events_days: Annotated[Count, Unit("days")] = Field(
+        default=90, description="Days that the events of messages are kept; no longer than the messages."
+    )
 
 
 class Limits(Section):
@@ -367,6 +400,22 @@ class Metrics(Section):
     enabled: bool = Field(default=True, description="Serve `/metrics` (Prometheus); it holds counts and no addresses.")
 
 
+class Probes(Section):
+    """How a process without the role `api` is watched."""
+
+    listen: str | None = Field(
+        default=None,
+        description="`HOST:PORT` for `/healthz`, `/readyz` and `/metrics` alone; the role `api` serves them itself.",
+    )
+
+    @field_validator("listen")
+    @classmethod
+    def _place(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r".+:[0-9]{1,5}", value):
+            raise ValueError("needs HOST:PORT, such as 0.0.0.0:8026")
+        return value
+
+
 class Worker(Section):
     """How a stage holds its jobs."""
 
@@ -403,9 +452,11 @@ class Settings(Section):
     worker: Worker = Field(default=Worker(), description="")
     dns: Dns = Field(default=Dns(), description="")
     receive: Receive = Field(default=Receive(), description="")
+    retention: Retention = Field(default=Retention(), description="")
     limits: Limits = Field(default=Limits(), description="")
     log: Log = Field(default=Log(), description="")
     metrics: Metrics = Field(default=Metrics(), description="")
+    probes: Probes = Field(default=Probes(), description="")
     routes: tuple[Route, ...] = Field(default=(), description="")
     lists: tuple[DnsList, ...] = Field(default=(), description="")
 

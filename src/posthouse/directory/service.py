@@ -28,6 +28,7 @@ from posthouse.directory.model import (
 )
 from posthouse.directory.resolve import MOST_TARGETS, Resolver, examine
 from posthouse.errors import Fault, Invalid
+from posthouse.storage.bus.invalidation import NOBODY, Invalidation
 from posthouse.storage.records.base import Records, Tx, Work
 
 T = TypeVar("T")
@@ -44,10 +45,12 @@ class Directory:
         *,
         hash_password: Callable[[str], str],
         verify_password: Callable[[str, str], bool],
+        elsewhere: Invalidation = NOBODY,
     ) -> None:
         """
         :param resolver: told of every change; the one that accept asks.
         :param hash_password: slow on purpose, called in a thread; as `verify_password(password, hash)`.
+        :param elsewhere: other processes whose resolvers hold addresses.
         """
         self._records = records
         self._clock = clock
@@ -55,7 +58,13 @@ class Directory:
         self._hash = hash_password
         self._verify = verify_password
         self._decoy: str | None = None
-        self.forget = resolver.forget
+        self._elsewhere = elsewhere
+        elsewhere.listen(lambda _: resolver.forget())
+
+    def forget(self) -> None:
+        """After the commit of a change: what is resolved from now on is read anew, here and elsewhere."""
+        self.resolver.forget()
+        self._elsewhere.tell()
 
     # Domains
 

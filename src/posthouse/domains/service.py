@@ -21,6 +21,7 @@ from posthouse.domains.name import normalise
 from posthouse.domains.records import Resolver, Sender, check, dns_records
 from posthouse.mailauth.dkim import Algorithm, generate_key
 from posthouse.seal import Seal
+from posthouse.storage.bus.invalidation import NOBODY, Invalidation
 from posthouse.storage.records.base import Records, Tx, Work
 
 T = TypeVar("T")
@@ -39,9 +40,15 @@ class Domains:
         sender: Sender,
         require_verified: bool = False,
         cache_seconds: float = 5.0,
+        elsewhere: Invalidation = NOBODY,
     ) -> None:
-        """:param cache_seconds: how late another process's change may be seen here; a change
-        made through this object is seen at once."""
+        """
+        :param cache_seconds: how late another process's change may be seen here; a change
+            made through this object is seen at once.
+        :param elsewhere: other processes that hold domains and keys: with them it is sooner.
+        """
+        self._elsewhere = elsewhere
+        elsewhere.listen(lambda _: self._forget())
         self._records = records
         self._clock = clock
         self._seal = seal
@@ -258,8 +265,12 @@ class Domains:
         try:
             return await self._records.write(work)
         finally:
-            self._domains.clear()
-            self._keys.clear()
+            self._forget()
+            self._elsewhere.tell()
+
+    def _forget(self) -> None:
+        self._domains.clear()
+        self._keys.clear()
 
 
 def _verdict(domain: Domain, checks: Sequence[Check]) -> DomainState:

@@ -9,6 +9,7 @@ has some, within that lane's ceiling.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -17,16 +18,15 @@ from dataclasses import dataclass
 import structlog
 
 from posthouse.clock import SECOND, Clock
+from posthouse.egress.ceilings import LANE_CEILING, lane_ceilings, shared_ceilings
 from posthouse.egress.model import Attempt, Destination, Parcel, Target
+from posthouse.egress.slots import Lease, Slots
 from posthouse.net.smtp import Connection
 from posthouse.smtp.outcome import Cause, Delivery, Envelope, Failure, SessionFailed, Stage
 from posthouse.smtp.reply import Reply
 from posthouse.storage.queue.base import Lane
 
 log = structlog.get_logger("egress")
-
-LANE_CEILING = {Lane.CRITICAL: 1.0, Lane.TRANSACTIONAL: 0.85, Lane.BULK: 0.6}
-"""The part of a site's connections that a lane and all lanes below it may use together."""
 
 MESSAGES_PER_CONNECTION = 1000
 SUSPEND_FIRST = 30.0
@@ -52,14 +52,6 @@ class Limits:
     """Seconds that a connection is kept without work."""
 
 
-def lane_ceilings(connections: int) -> tuple[int, int, int]:
-    """How many connections lane 0, 1, 2 with all lanes below may have. At least one a lane,
-    so that none waits for another: three is the least a site can have."""
-    bulk = max(1, int(connections * LANE_CEILING[Lane.BULK]))
-    transactional = max(bulk + 1, int(connections * LANE_CEILING[Lane.TRANSACTIONAL]))
-    return max(transactional + 1, connections), transactional, bulk
-
-
 class Site:
     """`put` takes parcels; each is settled exactly once, here or (after `close`) never, which
     is safe: its job is still leased. Runs on one event loop."""
@@ -72,12 +64,18 @@ class Site:
         open_connection: Open,
         addresses: Addresses,
         clock: Clock,
+        slots: Slots | None = None,
     ) -> None:
+        """:param slots: shared with other processes; None: the whole limit is this one's."""
         self.destination = destination
         self.suspended_until = 0
         self.reason = ""
         self._limits = limits
         self._ceilings = lane_ceilings(limits.connections)
+        self._lease: Lease | None = None
+        if slots is not None:
+            self._lease = slots.lease(destination.site, self._ceilings[0], self._needs, self._regranted)
+            self._ceilings = shared_ceilings(0)
         self._open = open_connection
         self._addresses = addresses
         self._clock = clock
@@ -137,8 +135,37 @@ class Site:
                 task.cancel()
             if late:
                 await asyncio.wait(late, timeout=1)
+        self.forget()
+
+    def forget(self) -> None:
+        """It is not used any more; what it leases is for others."""
+        if self._lease is not None:
+            self._lease.end()
 
     # Connections.
+
+    def _needs(self) -> tuple[int, int]:
+        """Connections that there is work for, with the room that the lanes above keep; and those that are."""
+        has = self.connections
+        waiting = sum(map(len, self._ready)) if self.suspended_until <= self._clock() else 0
+        if not waiting:
+            return has, has
+        top = next(lane for lane in Lane if self._ready[lane])
+        return math.ceil((has + waiting) / LANE_CEILING[top]), has
+
+    def _regranted(self) -> None:
+        assert self._lease is not None
+        self._ceilings = shared_ceilings(self._lease.granted)
+        surplus = self.connections - self._lease.granted
+        for idle in reversed(self._idle):
+            while idle and surplus > 0:
+                surplus -= idle.popleft().wake(None)
+        for lane in Lane:
+            while len(self._ready[lane]) > self._opening[lane] and self._may_open(lane):
+                self._spawn(lane)
+
+    def _has_too_many(self) -> bool:
+        return self._lease is not None and self.connections > self._lease.granted
 
     def _wake_one(self, lane: int) -> bool:
         """Whether an idle connection looks for the lane's work now: its own, or one of another
@@ -179,6 +206,8 @@ class Site:
         for upper in reversed(Lane):
             together += len(self._tasks[upper])
             if upper <= lane and together >= self._ceilings[upper]:
+                if self._lease is not None:
+                    self._lease.ask_more()
                 return False
         return not self._closing and self._clock() >= self._no_opening_before
 
@@ -197,6 +226,8 @@ class Site:
             asyncio.get_running_loop().call_exception_handler(
                 {"message": "a connection's task failed", "exception": error, "task": task}
             )
+        if self._lease is not None and not self.connections:
+            self._lease.ask()
         self._look_after_waiting()
 
     def _look_after_waiting(self) -> None:
@@ -266,6 +297,8 @@ class Site:
         there is nothing for the idle time, or the site closes."""
         task = asyncio.current_task()
         assert task is not None
+        if self._has_too_many():
+            return None
         found = self._choose(lane)
         if found is not None:
             self._count_in(task, lane, found)

@@ -7,14 +7,27 @@ import asyncio
 from posthouse.clock import SECOND, Clock
 from posthouse.egress.model import Destination
 from posthouse.egress.site import Addresses, Limits, Open, Site
+from posthouse.egress.slots import Slots
 
 _FORGET_AFTER = 600 * SECOND
 _MOST = 50_000
 
 
 class Sites:
-    def __init__(self, *, open_connection: Open, addresses: Addresses, idle: float, clock: Clock) -> None:
-        """:param idle: seconds that a connection is kept without work."""
+    def __init__(
+        self,
+        *,
+        open_connection: Open,
+        addresses: Addresses,
+        idle: float,
+        clock: Clock,
+        slots: Slots | None = None,
+    ) -> None:
+        """
+        :param idle: seconds that a connection is kept without work.
+        :param slots: connections to a site that are shared with other processes.
+        """
+        self._slots = slots
         self._open = open_connection
         self._addresses = addresses
         self._idle = idle
@@ -32,6 +45,7 @@ class Sites:
                 open_connection=self._open,
                 addresses=self._addresses,
                 clock=self._clock,
+                slots=self._slots,
             )
         return site
 
@@ -39,6 +53,7 @@ class Sites:
         now = self._clock()
         for name, site in list(self._sites.items()):
             if site.is_idle_since(now - _FORGET_AFTER) and site.suspended_until <= now:
+                site.forget()
                 del self._sites[name]
 
     def all(self) -> list[Site]:
@@ -46,3 +61,5 @@ class Sites:
 
     async def close(self, timeout: float) -> None:
         await asyncio.gather(*(site.close(timeout) for site in self._sites.values()))
+        if self._slots is not None:
+            await self._slots.close()

@@ -25,6 +25,8 @@ class Type(StrEnum):
     """Could not be rendered or routed, or grew too old before a peer decided. Final."""
     RESCHEDULED = "rescheduled"
     """`send_at` was changed through the API."""
+    RECOVERED = "recovered"
+    """It was under way and no job carried it on (after a restore, say), so its job was put again."""
 
 
 @dataclass(frozen=True, slots=True)

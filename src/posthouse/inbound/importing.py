@@ -13,7 +13,7 @@ import msgspec
 
 from posthouse.clock import DAY, Clock
 from posthouse.directory.model import Account
-from posthouse.inbound.plan import start
+from posthouse.inbound.examine import start
 from posthouse.mail.parse import header_fields, parse, unfold
 from posthouse.mail.parse.dates import parse_date
 from posthouse.mail.parsed import Parsed

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 import structlog
+from prometheus_client import Gauge
 
 from posthouse import ids
 from posthouse.clock import SECOND, Clock
@@ -22,6 +23,10 @@ from posthouse.storage.records.base import Records, Row, Tx
 from posthouse.storage.search.base import Doc, Search
 
 log = structlog.get_logger("index")
+LAG = Gauge(
+    "posthouse_search_lag_seconds",
+    "Age of the oldest arrival that is being indexed, or of the last batch when it was found; not of a rebuild.",
+)
 
 OCTETS_AT_ONCE = 32 * 1024 * 1024
 _LARGE = 256 * 1024
@@ -96,6 +101,7 @@ class Index:
 
     async def __call__(self, jobs: Sequence[Job]) -> None:
         """:raises Unavailable: search or storage is away: the jobs wait; repeating does no harm."""
+        self._measure(jobs)  # before the first step that can fail: it grows while the index is away
         payloads = [(job, _decode(job.payload or "{}")) for job in jobs]
         came = [key for _, payload in payloads for key in payload.came]
         for start in range(0, len(came), _PAGE):
@@ -107,7 +113,13 @@ class Index:
                 went.setdefault(account, []).append(str(email))
         for account, emails in went.items():
             await self._search.remove(str(account), emails)
+        self._measure(jobs)
         await self._finish([job for job, payload in payloads if not payload.last or await self._rebuilt(job)], jobs)
+
+    def _measure(self, jobs: Sequence[Job]) -> None:
+        made = [ids.moment(job.id) or self._clock() for job in jobs if job.lane != Lane.BULK]
+        if made:
+            LAG.set(max(0.0, (self._clock() - min(made)) / SECOND))
 
     async def _finish(self, done: Sequence[Job], jobs: Sequence[Job]) -> None:
         async with self._leases:

@@ -74,8 +74,10 @@ class Refused(msgspec.Struct, frozen=True):
 
 
 class Journal:
-    def __init__(self, records: Records, clock: Clock) -> None:
+    def __init__(self, records: Records, clock: Clock, *, lagging: Records | None = None) -> None:
+        """:param lagging: for lists; may be behind `records`, which is taken without it."""
         self._records = records
+        self._lagging = lagging or records
         self._clock = clock
 
     async def arrivals(
@@ -102,7 +104,7 @@ class Journal:
             entries = await _entries(tx, tenant_id, ids)
             return entries, ids[-1] if len(found) > limit else (floor if row is not None else None)
 
-        return await self._records.read(work)
+        return await self._lagging.read(work)
 
     async def arrival(self, tenant_id: str, id_: str) -> Entry:
         """:raises NotFound: code `arrival_not_found`, also for another tenant's."""
@@ -147,7 +149,7 @@ class Journal:
             found = [explain.Refusal(*one) for one in rows[:limit]]
             return found, found[-1].id if len(rows) > limit else (floor if row is not None else None)
 
-        return await self._records.read(work)
+        return await self._lagging.read(work)
 
     async def refusal(self, owners: Sequence[str], id_: str) -> explain.Refusal:
         """One that was told to a peer a moment ago may not be written yet: it is waited for.

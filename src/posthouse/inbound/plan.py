@@ -9,19 +9,16 @@ import msgspec
 from posthouse.directory.model import Account
 from posthouse.inbound.decide import elsewhere
 from posthouse.inbound.decision import Decide, Decision, Folders, Order, Parcel
+from posthouse.inbound.examine import Examined
 from posthouse.inbound.filter.weigh import Judged
 from posthouse.inbound.model import Arrival, Outcome, Recipient, State, Verdict
-from posthouse.mail.parse import text
-from posthouse.mail.parsed import Parsed, part_of
-from posthouse.mail.threads import thread_keys
+from posthouse.mail.parsed import Parsed
+from posthouse.mail.threads import Keys
 from posthouse.mailbox.model import Delivered, Delivery, Record
-from posthouse.mailbox.record import record
 from posthouse.storage.queue.base import Job
 
 GONE = "The account was removed before the message could be stored."
 _NO_WAY = "Nothing is set up to send messages on with."
-_QUOTES = 2000
-"""Characters in which threads look for quotations."""
 _NO_FOLDERS: Folders = {}
 
 _json = msgspec.json.Encoder()
@@ -36,6 +33,8 @@ class Task(msgspec.Struct, frozen=True):
     orders: tuple[Order, ...] = ()
     parcels: tuple[Parcel, ...] = ()
     """What the orders came to."""
+    folders: Folders = _NO_FOLDERS
+    """The account's mailboxes by their full names, when one was asked for by name."""
 
 
 class Ready(msgspec.Struct, frozen=True):
@@ -59,30 +58,31 @@ class Plan:
         self,
         job: Job,
         arrival: Arrival,
-        parsed: Parsed,
+        examined: Examined,
         judged: Judged,
         accounts: Mapping[int, Account],
         folders: Mapping[int, Folders],
     ) -> Ready:
-        row = record(parsed)
-        quotes = start(arrival.raw, parsed)
+        parsed = examined.parsed
+        common = _json.encode(judged.common).decode()
         tasks: list[Task] = []
-        for recipient, verdict in zip(arrival.recipients, judged.recipients, strict=True):
+        for recipient, verdict, keys in zip(arrival.recipients, judged.recipients, examined.keys, strict=True):
             account = accounts.get(recipient.account)
-            if account is None:
+            if account is None or keys is None:
                 tasks.append(self._elsewhere(arrival, parsed, recipient, verdict))
                 continue
             there = folders.get(account.number, _NO_FOLDERS)
             decision = self._decide(arrival, parsed, recipient, account, verdict, there)
             orders = _orders(arrival, parsed, recipient, account, decision) if self._sends else ()
             if decision.mailboxes or (decision.forwards and not orders):
-                delivery = _delivery(arrival, parsed, row, quotes, (recipient, account, decision, verdict))
+                said = common if verdict is judged.common else _json.encode(verdict).decode()
+                delivery = _delivery(arrival, examined.record, keys, account, decision, said)
                 outcome = Outcome(State.STORED, keywords=decision.keywords, reasons=decision.reasons)
-                tasks.append(Task(recipient, outcome, delivery, orders))
+                tasks.append(Task(recipient, outcome, delivery, orders, folders=there))
             else:
                 state = State.FORWARDED if decision.forwards else State.DISCARDED
                 tasks.append(Task(recipient, Outcome(state, reasons=decision.reasons), None, orders))
-        return Ready(job, arrival, parsed, _json.encode(judged.common).decode(), tuple(tasks))
+        return Ready(job, arrival, parsed, common, tuple(tasks))
 
     def _elsewhere(self, arrival: Arrival, parsed: Parsed, recipient: Recipient, verdict: Verdict) -> Task:
         """A recipient without a mailbox here."""
@@ -109,8 +109,10 @@ def concluded(task: Task, delivered: Delivered | None) -> Outcome:
     if delivered is None:
         return failed(GONE)
     was = task.outcome
+    full = {number: path for path, number in task.folders.items()}
+    places = tuple(full.get(box, name) for box, name in zip(delivered.mailboxes, delivered.names, strict=True))
     reasons = (*was.reasons, delivered.why)
-    return Outcome(State.STORED, delivered.email, delivered.thread, delivered.names, was.keywords, reasons)
+    return Outcome(State.STORED, delivered.email, delivered.thread, places, was.keywords, reasons)
 
 
 def with_reason(outcome: Outcome, reason: str) -> Outcome:
@@ -130,32 +132,18 @@ def _orders(
     return tuple(orders)
 
 
-def start(raw: bytes, parsed: Parsed) -> str:
-    """The first of what is shown as text, where quotations are looked for."""
-    part = part_of(parsed.structure, parsed.text[0]) if parsed.text else None
-    if part is None or part.type != "text/plain":
-        return ""
-    return text(raw, part, _QUOTES)
-
-
 def _delivery(
-    arrival: Arrival,
-    parsed: Parsed,
-    row: Record,
-    quotes: str,
-    where: tuple[Recipient, Account, Decision, Verdict],
+    arrival: Arrival, row: Record, keys: Keys, account: Account, decision: Decision, verdict: str
 ) -> Delivery:
-    recipient, account, decision, verdict = where
-    own = {account.address, recipient.address.lower()}
     return Delivery(
         account.number,
         arrival.content,
         arrival.received_at,
         row,
-        thread_keys(parsed, received_at=arrival.received_at, text=quotes, own=own),
+        keys,
         decision.mailboxes,
         decision.keywords,
         arrival.id,
         arrival.trace,
-        _json.encode(verdict).decode(),
+        verdict,
     )

@@ -12,13 +12,17 @@ text differs, and `Form` names it:
 what it bounds is taken for unquoted when a line of text begins with `From ` in it. The rest is
 read as `rd`, with `From ` lines told by the empty line before them and the time in them.
 
+Keywords: what is written begins with the fields Status, X-Status and X-Keywords, which mail programs
+read, and one that says whose they are; reading takes these four off again. Status and X-Status of
+other programs are read and stay.
+
 Lines: a message without a single CR LF gets CR LF at its line ends; another stays as it is.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from mmap import mmap
 from typing import Literal, NamedTuple
@@ -54,6 +58,9 @@ _FLAGS = {
     b"status": {"R": "$seen"},
     b"x-status": {"A": "$answered", "F": "$flagged", "T": "$draft"},
 }
+_NOTED = re.compile(
+    rb"Status: (R?O)\r?\nX-Status: (A?F?T?)\r?\nX-Keywords:((?: [!-~]+)*)\r?\nX-Exported-By: Posthouse\r?\n"
+)
 
 
 class Piece(NamedTuple):
@@ -90,8 +97,9 @@ def pieces(data: bytes | mmap, start: int = 0, form: Form = "auto") -> Iterator[
 
 
 def message(data: bytes | mmap, piece: Piece) -> bytes:
-    """The octets of a piece, unquoted, with CR LF."""
-    found = data[piece.start : piece.end]
+    """The octets of a piece, unquoted, with CR LF, without what `entry` noted."""
+    noted = _NOTED.match(data, piece.start, piece.end)
+    found = data[noted.end() if noted is not None else piece.start : piece.end]
     if piece.form == "rd":
         found = _UNQUOTE_RD.sub(rb"\1", found) if b">From " in found else found
     elif piece.form in ("o", "cl"):
@@ -99,14 +107,24 @@ def message(data: bytes | mmap, piece: Piece) -> bytes:
     return with_crlf(found)
 
 
-def entry(raw: bytes, *, sender: str, at: datetime) -> bytes:
-    """A message as mboxrd has it: with its `From ` line, quoted, LF, and the empty line behind."""
+def entry(raw: bytes, *, sender: str, at: datetime, keywords: Iterable[str] = ()) -> bytes:
+    """A message as mboxrd has it: with its `From ` line, its keywords, quoted, LF, and the empty
+    line behind."""
     text = with_lf(raw)
     if _FROM in text:
         text = _QUOTE.sub(rb">\1", text)
     who = re.sub(r"[^!-~]+", "", sender)[:200] or "MAILER-DAEMON"
     line = f"From {who} {at.astimezone(UTC).ctime()}\n"
-    return line.encode("ascii") + text + (b"\n" if text.endswith(b"\n") else b"\n\n")
+    return line.encode("ascii") + _note(set(keywords)) + text + (b"\n" if text.endswith(b"\n") else b"\n\n")
+
+
+def _note(words: set[str]) -> bytes:
+    status, more = (
+        "".join(flag for flag, word in _FLAGS[field].items() if word in words) for field in (b"status", b"x-status")
+    )
+    rest = sorted(words.difference(*(flags.values() for flags in _FLAGS.values())))
+    other = "".join(f" {word}" for word in rest if word.isascii() and word.isprintable() and " " not in word)
+    return f"Status: {status}O\nX-Status: {more}\nX-Keywords:{other}\nX-Exported-By: Posthouse\n".encode("ascii")
 
 
 def received_at(envelope: bytes) -> datetime | None:
@@ -126,11 +144,17 @@ def received_at(envelope: bytes) -> datetime | None:
     return moment
 
 
-def keywords(raw: bytes) -> list[str]:
-    """What mail programs noted in Status and X-Status fields."""
-    end = raw.find(b"\r\n\r\n", 0, _HEADER_AT_MOST)
-    found: set[str] = set()
-    for name, flags in _STATUS.findall(raw[: end if end >= 0 else _HEADER_AT_MOST]):
+def keywords(data: bytes | mmap, piece: Piece) -> list[str]:
+    """What `entry` noted, or else what mail programs did in Status and X-Status fields."""
+    noted = _NOTED.match(data, piece.start, piece.end)
+    if noted is not None:
+        fields = [(b"status", noted[1]), (b"x-status", noted[2])]
+        found = set(noted[3].decode().split())
+    else:
+        limit = min(piece.end, piece.start + _HEADER_AT_MOST)
+        ends = [at for mark in (b"\n\n", b"\n\r\n") if (at := data.find(mark, piece.start, limit)) >= 0]
+        fields, found = _STATUS.findall(data[piece.start : min(ends, default=limit)]), set[str]()
+    for name, flags in fields:
         known = _FLAGS[name.lower()]
         found |= {known[flag] for flag in flags.decode().upper() if flag in known}
     return sorted(found)

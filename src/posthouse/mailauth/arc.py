@@ -219,12 +219,28 @@ def _tagged_instance(message: Message, index: int) -> int:
 def _signature(message: Message, index: int) -> Signature | Refused:
     """Only the newest one's faults decide, so they are kept."""
     try:
-        signature = signature_of(read_signature(message, index), index)
+        found = read_signature(message, index)
+        signature = signature_of(found, index)
+        _check_tags(found)
     except Refused as refusal:
         return refusal
-    if {RESULTS, MESSAGE, SEAL} & set(signature.names):  # RFC 8617 §4.1.2
-        return Refused("ARC fields are signed")
+    if SEAL in signature.names:  # made after it (RFC 8617 §4.1.2); some sign the results with it
+        return Refused("a seal is signed")
     return signature
+
+
+def _check_tags(found: dict[str, str]) -> None:
+    """What signatures and seals share. Values are read with their case (RFC 6376 §3.2), `v=` is
+    ignored (RFC 8617 §4.1.2). :raises Refused:"""
+    if found["a"] != found["a"].lower():
+        raise Refused("a= is unknown")
+    if "q" in found and "dns/txt" not in [method.strip() for method in found["q"].split(":")]:
+        raise Refused("q= names no method that we know")
+    try:
+        for tag in found.keys() & {"t", "x"}:
+            tags.number(found[tag])
+    except tags.TagFault as fault:
+        raise Refused(str(fault)) from None
 
 
 def _seal(message: Message, index: int) -> Seal:
@@ -234,7 +250,8 @@ def _seal(message: Message, index: int) -> Seal:
         raise Refused(f"a seal has no {missing[0]}=")
     if "h" in found:  # RFC 8617 §4.1.3
         raise Refused("a seal has h=")
-    status = found["cv"].lower()
+    _check_tags(found)
+    status = found["cv"]
     if status not in {"none", "pass", "fail"}:
         raise Refused("a seal's cv= is unknown")
     domain, selector = place_of(found)

@@ -139,8 +139,9 @@ def signature_of(found: dict[str, str], index: int) -> Signature:
     missing = [tag for tag in ("a", "b", "bh", "d", "h", "s") if not found.get(tag)]
     if missing:
         raise Refused(f"{missing[0]}= is missing")
-    header, _, body = tags.without_folds(found.get("c", "simple/simple")).partition("/")
-    if header not in _CANONS or (body or "simple") not in _CANONS:
+    header, slash, body = tags.without_folds(found.get("c", "simple/simple")).partition("/")
+    body = body if slash else "simple"
+    if header not in _CANONS or body not in _CANONS:
         raise Refused("c= is unknown")
     names = _names(found["h"]) if len(found["h"]) <= 2048 else _names.__wrapped__(found["h"])
     if b"from" not in names:
@@ -150,7 +151,7 @@ def signature_of(found: dict[str, str], index: int) -> Signature:
         length = tags.number(found["l"], 76) if "l" in found else None
         return Signature(
             index, algorithm_of(found), domain, selector, tags.base64_value(found["b"]),
-            tags.base64_value(found["bh"]), _CANONS[header], _CANONS[body or "simple"], names, length, found,
+            tags.base64_value(found["bh"]), _CANONS[header], _CANONS[body], names, length, found,
         )  # fmt: skip
     except tags.TagFault as fault:
         raise Refused(str(fault)) from None

@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Generic, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 import dns.asyncresolver
 import dns.exception
@@ -28,6 +28,7 @@ import dns.rdtypes.ANY.PTR
 import dns.rdtypes.ANY.SOA
 import dns.rdtypes.txtbase
 import dns.resolver
+import msgspec
 
 from posthouse.errors import DnsUnavailable, Misconfigured
 
@@ -72,6 +73,35 @@ class Counts:
     misses: int = 0
     stale: int = 0
     failures: int = 0
+    shared: int = 0
+    """Misses that another process's answer served."""
+
+
+class Shelf(Protocol):
+    """Answers that processes share: what one has asked, the others need not."""
+
+    async def get(self, key: str) -> tuple[bytes, float] | None:
+        """The value and for how many seconds it may be used. Never raises."""
+        ...
+
+    def put(self, key: str, value: bytes, seconds: float) -> None:
+        """Soon, if at all. Never raises, never waits."""
+        ...
+
+
+class _Shelved(msgspec.Struct, Generic[T], frozen=True, array_like=True):
+    records: tuple[T, ...]
+    nxdomain: bool
+    ttl: float
+    secure: bool
+
+
+_SHELVED = {"TXT", "A"}
+_pack = msgspec.msgpack.Encoder().encode
+_UNPACK: dict[str, Callable[[bytes], _Shelved[Any]]] = {
+    "TXT": msgspec.msgpack.Decoder(_Shelved[bytes]).decode,
+    "A": msgspec.msgpack.Decoder(_Shelved[str]).decode,
+}
 
 
 class Resolver:
@@ -81,6 +111,8 @@ class Resolver:
     :param capacity: answers in the cache; the longest unused leave first.
     :param stale: seconds that an answer may be out of date when DNS does not answer.
     :param failure_ttl: seconds until a question that found no answer is asked again.
+    :param shelf: shared with other processes; holds TXT and A (SPF, DKIM, DMARC, block lists),
+        and never that nobody could say.
     :raises Misconfigured: the system has no resolver configuration.
     """
 
@@ -94,7 +126,9 @@ class Resolver:
         stale: float = 3600.0,
         failure_ttl: float = 2.0,
         monotonic: Callable[[], float] = time.monotonic,
+        shelf: Shelf | None = None,
     ) -> None:
+        self._shelf = shelf
         self.counts = Counts()
         self._resolver = _configure(nameservers, timeout, lifetime)
         self._capacity = capacity
@@ -178,6 +212,9 @@ class Resolver:
             task.exception()  # seen, also when nobody waits any more
 
     async def _fly(self, key: tuple[str, str]) -> Answer[object]:
+        shelved = await self._from_shelf(key)
+        if shelved is not None:
+            return shelved
         try:
             answer = await self._query(*key)
         except DnsUnavailable as failure:
@@ -192,6 +229,24 @@ class Resolver:
         negative = not answer.records
         ttl = min(answer.ttl, MAX_NEGATIVE_TTL if negative else MAX_TTL)
         self._keep(key, _Entry(answer, self._monotonic() + ttl))
+        if self._shelf is not None and key[1] in _SHELVED and ttl > 0:
+            body = (answer.records, answer.nxdomain, answer.ttl, answer.secure)
+            self._shelf.put(f"{key[1]} {key[0]}", _pack(body), ttl)
+        return answer
+
+    async def _from_shelf(self, key: tuple[str, str]) -> Answer[object] | None:
+        if self._shelf is None or key[1] not in _SHELVED:
+            return None
+        held = await self._shelf.get(f"{key[1]} {key[0]}")
+        if held is None:
+            return None
+        try:
+            found = _UNPACK[key[1]](held[0])
+        except msgspec.MsgspecError:
+            return None
+        self.counts.shared += 1
+        answer = Answer[object](found.records, found.nxdomain, found.ttl, found.secure)
+        self._keep(key, _Entry(answer, self._monotonic() + min(held[1], MAX_TTL)))
         return answer
 
     def _keep(self, key: tuple[str, str], entry: _Entry) -> None:

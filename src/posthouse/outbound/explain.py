@@ -152,6 +152,10 @@ def _rescheduled(data: Data, spec: Spec) -> str:
     return f"Put to {rfc3339(data['to'])} through the API with key {data.get('key')}."
 
 
+def _recovered(data: Data, spec: Spec) -> str:
+    return "No job carried it on any more, which should not happen; it was noticed, and its job was put again."
+
+
 _TELLERS: dict[str, Callable[[Data, Spec], str]] = {
     Type.RENDERED: _rendered,
     Type.DELIVERED: _delivered,
@@ -161,6 +165,7 @@ _TELLERS: dict[str, Callable[[Data, Spec], str]] = {
     Type.CANCELED: _canceled,
     Type.FAILED: _failed,
     Type.RESCHEDULED: _rescheduled,
+    Type.RECOVERED: _recovered,
 }
 
 

@@ -1,4 +1,4 @@
-"""What has to be done now and then, whatever mail comes: one loop, a minute apart."""
+"""What has to be done now and then, whatever mail comes, by one process: one loop, a minute apart."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import structlog
 
 from posthouse.accounts import idempotency
 from posthouse.clock import Clock
-from posthouse.egress.sites import Sites
 from posthouse.errors import Unavailable
 from posthouse.storage.records.base import Records, Tx
 from posthouse.suppression.service import Suppressions
@@ -26,7 +25,6 @@ class Housekeeping:
         self,
         records: Records,
         suppressions: Suppressions,
-        sites: Sites,
         clock: Clock,
         also: Sequence[Callable[[], Awaitable[object]]] = (),
     ) -> None:
@@ -34,7 +32,6 @@ class Housekeeping:
         self._also = also
         self._records = records
         self._suppressions = suppressions
-        self._sites = sites
         self._clock = clock
         self._stopping = asyncio.Event()
 
@@ -53,8 +50,7 @@ class Housekeeping:
         self._stopping.set()
 
     async def round(self) -> None:
-        """Idle sites, answers older than a day and expired suppressions are forgotten, in bounded steps."""
-        self._sites.forget_idle()
+        """Answers older than a day and expired suppressions are forgotten, in bounded steps."""
 
         async def work(tx: Tx) -> int:
             return await idempotency.expire(tx, now=self._clock())

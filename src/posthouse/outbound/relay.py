@@ -102,8 +102,11 @@ class Relay:
         if ended:
             await self._let_go(tx, ended)
 
-    async def sweep(self) -> int:
-        """Let go of what ended without an attempt (canceled through the API); how many."""
+    async def sweep(self, records: Records) -> int:
+        """Let go of what ended without an attempt (canceled through the API); how many.
+
+        :param records: through which it is written: guarded, where several processes could.
+        """
 
         async def work(tx: Tx) -> int:
             done = await handovers.ended(tx, _MOST_ENDED)
@@ -112,7 +115,7 @@ class Relay:
             return len(done)
 
         try:
-            return await self._records.write(work, durable=False)
+            return await records.write(work, durable=False)
         except Unavailable:
             return 0
 

@@ -67,14 +67,17 @@ class Outbound:
         clock: Clock,
         in_flight: Callable[[str], bool] | None,
         recorded: Recorded | None = None,
+        lagging: Records | None = None,
     ) -> None:
         """
         :param in_flight: whether this process works on a message, when no other can; else None.
         :param recorded: where the ledger follows the acknowledgment: readers of a fresh message wait for it.
+        :param lagging: for lists; may be behind `records`, which is taken without it.
         """
         self._recorded = recorded
         self._works_on = in_flight
         self._records = records
+        self._lagging = lagging or records
         self._queue = queue
         self._streams = streams
         self._compose = compose
@@ -254,7 +257,7 @@ class Outbound:
             lines = await ledger.get_many(tx, caller.tenant.id, names[:limit])
             return names, lines, await self._specs.find(tx, {line.submission_id for line in lines})
 
-        names, lines, unread = await self._records.read(work)
+        names, lines, unread = await self._lagging.read(work)
         found = await self._specs.read(unread)
         by_id: dict[str, list[Line]] = {name: [] for name in names[:limit]}
         for line in lines:
@@ -265,14 +268,21 @@ class Outbound:
     async def events(self, caller: Caller, message_id: str) -> list[EventView]:
         lines, _ = await self.access(caller, message_id)
         addresses = {line.rcpt: line.address for line in lines}
-        return [event_view(event, addresses.get(event.rcpt, "")) for event in await self._events(message_id)]
+        return [
+            event_view(event, addresses.get(event.rcpt, "")) for event in await self._events(self._lagging, message_id)
+        ]
 
     async def explain(self, caller: Caller, message_id: str) -> Explanation:
         lines, spec = await self.access(caller, message_id)
         streams = {stream.id: stream for stream in (await self._streams.of(caller.tenant.id)).values()}
         keys = await self._render.signers(caller.tenant.id, spec)
         return explain(
-            lines, spec, await self._events(message_id), streams.get(lines[0].stream_id), keys, self._clock()
+            lines,
+            spec,
+            await self._events(self._records, message_id),
+            streams.get(lines[0].stream_id),
+            keys,
+            self._clock(),
         )
 
     async def content(self, caller: Caller, message_id: str) -> bytes:
@@ -287,11 +297,11 @@ class Outbound:
             raise Invalid(f"The message cannot be rendered: {result.text}", code=result.code)
         return result
 
-    async def _events(self, message_id: str) -> list[Event]:
+    async def _events(self, records: Records, message_id: str) -> list[Event]:
         async def work(tx: Tx) -> list[Event]:
             return await event_log.of_message(tx, message_id)
 
-        return await self._records.read(work)
+        return await records.read(work)
 
     # Taking back.
 

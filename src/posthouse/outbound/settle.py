@@ -91,6 +91,9 @@ Relayed = Callable[[Tx, Sequence[str], Sequence[Outcome]], Awaitable[None]]
 class _Waiting:
     entry: Entry
     done: asyncio.Future[bool] = field(repr=False)
+    lines: Sequence[event_log.Line] | None = None
+    """Its events with their ids, given out once: a step that is repeated because nobody knows
+    whether it was written writes the same rows again, and that is once."""
 
 
 class Recorder:
@@ -151,19 +154,20 @@ class Recorder:
         :raises Unavailable: those that are not written yet wait on.
         """
         try:
-            await self._step([waiting.entry for waiting in batch])
+            await self._step([waiting.entry for waiting in batch], _lines(batch))
         except Unavailable:
             raise
         except Exception:  # a lost lease, or an entry that storage does not take
             for waiting in batch:
-                self._finish([waiting], written=await self._write_alone(waiting.entry))
+                self._finish([waiting], written=await self._write_alone(waiting))
             return
         RECORD_BATCH.observe(len(batch))
         self._finish(batch, written=True)
 
-    async def _write_alone(self, entry: Entry) -> bool:
+    async def _write_alone(self, waiting: _Waiting) -> bool:
+        entry = waiting.entry
         try:
-            await self._step([entry])
+            await self._step([entry], _lines([waiting]))
         except Unavailable:
             raise
         except LeaseLost:
@@ -171,15 +175,20 @@ class Recorder:
             return False
         except Exception as error:
             log.exception("outcome_refused", message_id=entry.job.id, error=type(error).__name__)
-            return await self._write_bare(entry, error)
+            return await self._write_bare(waiting, error)
         return True
 
-    async def _write_bare(self, entry: Entry, error: Exception) -> bool:
+    async def _write_bare(self, waiting: _Waiting, error: Exception) -> bool:
         """The states alone. When even they are refused the job is set aside for people: were it
         left to its lease, it would be sent again and again."""
+        entry = waiting.entry
         plain = [msgspec.structs.replace(outcome, data=None, reply=None, suppress=None) for outcome in entry.outcomes]
+        bare = _lines([waiting])[len(entry.events) :]  # the outcomes' own
         try:
-            await self._step([Entry(entry.job, plain, entry.again_at, entry.open, entry.relayed)])
+            await self._step(
+                [Entry(entry.job, plain, entry.again_at, entry.open, entry.relayed)],
+                [(*line[:6], None) for line in bare],
+            )
         except Unavailable:
             raise
         except LeaseLost:
@@ -203,7 +212,7 @@ class Recorder:
             if not waiting.done.done():
                 waiting.done.set_result(written)
 
-    async def _step(self, entries: Sequence[Entry]) -> None:
+    async def _step(self, entries: Sequence[Entry], lines: Sequence[event_log.Line]) -> None:
         """One transaction. The jobs go first: a lost lease undoes all of it."""
         gone = [self._current(entry.job) for entry in entries if not entry.open and entry.again_at is None]
         back = [
@@ -212,7 +221,6 @@ class Recorder:
             if not entry.open and entry.again_at is not None
         ]
         settlements = [_settlement(outcome) for entry in entries for outcome in entry.outcomes]
-        lines = _lines(entries)
         suppressed = [outcome for entry in entries for outcome in entry.outcomes if outcome.suppress is not None]
 
         relayed = [entry for entry in entries if entry.relayed]
@@ -246,17 +254,23 @@ def _settlement(outcome: Outcome) -> ledger.Settlement:
     return (due.id, due.rcpt, outcome.state.value, outcome.attempts, outcome.at, outcome.reply, outcome.next_at)
 
 
-def _lines(entries: Sequence[Entry]) -> list[event_log.Line]:
+def _lines(batch: Sequence[_Waiting]) -> list[event_log.Line]:
     """Event rows; ids ascend within a message because they are given out in order."""
-    plain: list[tuple[str, int, int, str, str, str | None]] = []
-    for entry in entries:
-        plain.extend(entry.events)
-        plain.extend(
-            (o.due.id, o.due.rcpt, o.at, o.event.value, o.stage, o.data) for o in entry.outcomes if o.event is not None
-        )
+    fresh = [waiting for waiting in batch if waiting.lines is None]
+    plain = [_transitions(waiting.entry) for waiting in fresh]
+    names = iter(ids.many("evt", sum(map(len, plain))))
+    for waiting, rows in zip(fresh, plain, strict=True):
+        waiting.lines = [
+            (message, rcpt, next(names), at, kind, stage, data) for message, rcpt, at, kind, stage, data in rows
+        ]
+    return [line for waiting in batch for line in waiting.lines or ()]
+
+
+def _transitions(entry: Entry) -> list[tuple[str, int, int, str, str, str | None]]:
+    """Earlier ones first."""
     return [
-        (message, rcpt, event_id, at, kind, stage, data)
-        for event_id, (message, rcpt, at, kind, stage, data) in zip(ids.many("evt", len(plain)), plain, strict=True)
+        *entry.events,
+        *((o.due.id, o.due.rcpt, o.at, o.event.value, o.stage, o.data) for o in entry.outcomes if o.event is not None),
     ]
 
 

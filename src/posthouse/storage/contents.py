@@ -13,7 +13,7 @@ twin is collected is never left without bytes, as long as `put` and `keep` are l
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from mmap import mmap
 
 import msgspec
@@ -123,19 +123,27 @@ class Contents:
                 continue
         return found
 
-    async def collect(self, *, most: int = 1000) -> int:
-        """Remove what nobody has referred to for `GRACE`; how many contents that was."""
+    async def collect(self, *, most: int = 1000, still: Callable[[], bool] = lambda: True) -> int:
+        """Remove what nobody has referred to for `GRACE`; how many contents that was.
+
+        :param still: asked before each removal from the blob store, which no lost lease could
+            undo: whether this is our work yet.
+        """
         old = self._clock() - GRACE
         gone = await self._records.write(lambda tx: tx.run(_DROP_SMALL, old, most))
         await self._records.write(lambda tx: tx.run(_CONDEMN, old, self._clock(), most))
         condemned = await self._records.read(lambda tx: tx.rows(_CONDEMNED, most))
+        removed: list[Key] = []
         for (key,) in condemned:
+            if not still():
+                break
             await self._blobs.delete(key)
-        if condemned:
+            removed.append(key)
+        if removed:
             now = self._clock()
-            await self._records.write(lambda tx: tx.run_each(_REMOVED, [(key, now) for (key,) in condemned]))
+            await self._records.write(lambda tx: tx.run_each(_REMOVED, [(key, now) for key in removed]))
         await self._records.write(lambda tx: tx.run(_FORGET, old, most))
-        return gone + len(condemned)
+        return gone + len(removed)
 
 
 _KEEP = """

@@ -55,6 +55,11 @@ class NameCache:
             self.generation += 1
             self._held.pop((tenant_id, name), None)
 
+    def clear(self) -> None:
+        with self._lock:
+            self.generation += 1
+            self._held.clear()
+
 
 class CompiledCache:
     """Least recently used first out, bounded by `size` in characters held."""

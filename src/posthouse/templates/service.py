@@ -14,6 +14,7 @@ from typing import Any
 
 from posthouse import errors, ids
 from posthouse.clock import Clock
+from posthouse.storage.bus.invalidation import NOBODY, Invalidation
 from posthouse.storage.records.base import Records, Row, Tx
 from posthouse.templates import store
 from posthouse.templates.cache import CompiledCache, NameCache
@@ -27,8 +28,15 @@ SHOWN_VERSIONS = 1000
 
 
 class Templates:
-    def __init__(self, records: Records, clock: Clock, *, cache_bytes: int = 64 << 20) -> None:
-        """:param cache_bytes: what compiled versions may take in memory."""
+    def __init__(
+        self, records: Records, clock: Clock, *, cache_bytes: int = 64 << 20, elsewhere: Invalidation = NOBODY
+    ) -> None:
+        """
+        :param cache_bytes: what compiled versions may take in memory.
+        :param elsewhere: other processes that hold names.
+        """
+        self._elsewhere = elsewhere
+        elsewhere.listen(self._heard)
         self._records = records
         self._clock = clock
         self._names = NameCache(clock)
@@ -65,7 +73,7 @@ class Templates:
             return await _detail(tx, template)
 
         detail = await self._records.write(work)
-        self._names.drop(tenant_id, name)
+        self._changed(tenant_id, name)
         self._compiled.put(Key(template.id, 1), compiled)
         return detail
 
@@ -95,7 +103,7 @@ class Templates:
             return template
 
         template = await self._records.write(work)
-        self._names.drop(tenant_id, name)
+        self._changed(tenant_id, name)
         key = Key(template.id, template.latest_version)
         self._compiled.put(key, compiled)
         return _version((*key, subject, html, text, now), compiled)
@@ -115,7 +123,7 @@ class Templates:
             return template
 
         template = await self._records.write(work)
-        self._names.drop(tenant_id, name)
+        self._changed(tenant_id, name)
         return template
 
     async def get(self, tenant_id: str, name: str) -> TemplateDetail:
@@ -163,7 +171,7 @@ class Templates:
                 raise _no_template(name)
 
         await self._records.write(work)
-        self._names.drop(tenant_id, name)
+        self._changed(tenant_id, name)
 
     async def preview(self, tenant_id: str, name: str, version: int | None, variables: Mapping[str, Any]) -> Filled:
         """What a recipient with these variables would get.
@@ -207,6 +215,17 @@ class Templates:
             self._names.put(tenant_id, fresh.values(), generation)
             found.update({name: fresh.get(name) for name in stale})
         return {(name, version): _meaning(found[name], name, version) for name, version in wanted}
+
+    def _changed(self, tenant_id: str, name: str) -> None:
+        self._names.drop(tenant_id, name)
+        self._elsewhere.tell(f"{tenant_id} {name}")
+
+    def _heard(self, key: str) -> None:
+        tenant_id, _, name = key.partition(" ")
+        if name:
+            self._names.drop(tenant_id, name)
+        else:
+            self._names.clear()
 
     async def compiled(self, keys: Iterable[Key | tuple[str, int]]) -> dict[tuple[str, int], Compiled]:
         """Of these versions those that exist; what is not in memory is read in one statement

@@ -32,6 +32,7 @@ from posthouse.storage.contents import Contents
 from posthouse.storage.queue.records import RecordsQueue
 from posthouse.storage.records.factory import open_records
 from posthouse.storage.records.migrations.run import migrate
+from posthouse.storage.search.factory import beside
 from posthouse.suppression.service import Suppressions
 from posthouse.templates.service import Templates
 
@@ -109,7 +110,7 @@ class Running:
         self.blobs = await LocalBlobs.open(self._folder / "blobs")
         contents = Contents(self.records, self.blobs, small=64 * 1024, clock=clock.now)
         mail = await open_mail(
-            self._url,
+            beside(self._url),
             stack,
             records=self.records,
             queue=self.queue,

@@ -172,6 +172,7 @@ def test_an_mbox_goes_in_and_comes_out(line: Line, tmp_path: Path) -> None:
     done = line("import", line.ann, str(tmp_path / "old.mbox"))
     assert (done["imported"], done["skipped"], done["mailboxes"]) == (7, 0, {"Inbox": 7})
     assert line.raws() == STRANGE
+    line("message", "flag", line.ann, "2", "--add", "work", "--star", "--read")
     line("export", line.ann, str(tmp_path / "out"), "--format", "mbox")
     assert sorted(one.name for one in (tmp_path / "out").iterdir()) == [
         "Archive.mbox",
@@ -190,6 +191,8 @@ def test_an_mbox_goes_in_and_comes_out(line: Line, tmp_path: Path) -> None:
     again = line("import", line.ann, str(tmp_path / "out"), "--mailbox", "Back")
     assert again["imported"] == 7
     assert line.raws("Back/Inbox") == STRANGE
+    kept = line("mailbox", "show", line.ann, "Back/Inbox", "--emails")
+    assert [one["keywords"] for one in kept if one["keywords"]] == [["$flagged", "$seen", "work"]]
 
 
 def test_a_maildir_goes_in_and_comes_out_with_folders_and_flags(line: Line, tmp_path: Path) -> None:
@@ -294,7 +297,8 @@ def test_an_import_that_is_killed_goes_on(line: Line, tmp_path: Path, kind: str)
     assert killed(line, path, (200, 600))
     before = line("account", "show", line.ann)["emails"]
     done = line("import", line.ann, str(path))
-    assert done["imported"] == 1200 - before
+    # The server may have finished a batch after the command that sent it was gone.
+    assert 0 < done["imported"] <= 1200 - before
     assert line("account", "show", line.ann)["emails"] == 1200
     assert sorted(line.raws()) == sorted(raws)
 

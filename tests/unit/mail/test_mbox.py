@@ -14,6 +14,8 @@ from posthouse.errors import Invalid
 from posthouse.mail import mbox
 
 AT = datetime(2026, 11, 22, 10, 0, 5, tzinfo=UTC)
+WORDS = ["$seen", "$flagged work", "", "work", "$seen $flagged work"]
+NOTED = b"Status: O\r\nX-Status: \r\nX-Keywords:\r\nX-Exported-By: Posthouse"
 LINE = b"From bob@example.org Sun Nov 22 10:00:05 2026\n"
 
 lines = st.one_of(
@@ -27,6 +29,7 @@ lines = st.one_of(
             b" ",
             b"From ",
             b"Content-Length: 10",
+            NOTED,
             b">",
             b"\xff\x00",
         ]
@@ -44,8 +47,12 @@ def read(data: bytes, form: mbox.Form = "auto", start: int = 0) -> list[bytes]:
 @settings(max_examples=300, deadline=None)
 @given(st.lists(messages, max_size=5))
 def test_what_is_written_is_read_back(given_: list[bytes]) -> None:
-    data = b"".join(mbox.entry(raw, sender="bob@example.org", at=AT) for raw in given_)
+    words = [sorted({"$seen", "$flagged", "work"} & set(words.split())) for words in WORDS[: len(given_)]]
+    data = b"".join(
+        mbox.entry(raw, sender="bob@example.org", at=AT, keywords=own) for raw, own in zip(given_, words, strict=True)
+    )
     assert read(data, "rd") == given_
+    assert [mbox.keywords(data, piece) for piece in mbox.pieces(data, form="rd")] == words
     pieces = list(mbox.pieces(data, form="rd"))
     for n, piece in enumerate(pieces):
         assert read(data, "rd", piece.after) == given_[n + 1 :]
@@ -56,7 +63,7 @@ def test_what_is_written_is_read_back(given_: list[bytes]) -> None:
 @given(st.lists(messages, max_size=4))
 def test_what_is_written_needs_no_hint_unless_it_says_a_length(given_: list[bytes]) -> None:
     honest = [raw.replace(b"Content-Length", b"Content-Size") for raw in given_]
-    data = b"".join(mbox.entry(raw, sender="bob@example.org", at=AT) for raw in honest)
+    data = b"".join(mbox.entry(raw, sender="bob@example.org", at=AT, keywords=["$seen"]) for raw in honest)
     assert read(data) == honest
 
 
@@ -86,11 +93,14 @@ def test_line_ends_come_back(raw: bytes) -> None:
 def test_the_standard_library_reads_what_we_write(tmp_path: Path) -> None:
     raws = [b"Subject: %d\r\n\r\nFrom me\r\n>From you\r\n\r\nend %d\r\n" % (n, n) for n in range(5)]
     path = tmp_path / "x.mbox"
-    path.write_bytes(b"".join(mbox.entry(raw, sender="bob@example.org", at=AT) for raw in raws))
+    words = ["$answered", "$draft", "$flagged", "$seen", "$junk"]
+    path.write_bytes(b"".join(mbox.entry(raw, sender="bob@example.org", at=AT, keywords=words) for raw in raws))
     box = mailbox.mbox(path)
     try:
         assert [message["subject"] for message in box] == ["0", "1", "2", "3", "4"]
         assert box[0].get_from() == "bob@example.org Sun Nov 22 10:00:05 2026"
+        assert set(box[0].get_flags()) >= set("ROAF")
+        assert box[0]["x-keywords"] == "$junk"
         assert box.get_bytes(box.keys()[1]).endswith(b"\n>From me\n>>From you\n\nend 1\n")
     finally:
         box.close()
@@ -109,7 +119,7 @@ def test_we_read_what_the_standard_library_writes(tmp_path: Path) -> None:
     found = read(data)
     assert len(found) == 4
     assert [one.endswith(b"\r\n\r\nFrom me to you\r\n\r\nand more\r\n") for one in found] == [True] * 4
-    assert [mbox.keywords(one) for one in found] == [[], ["$flagged", "$seen"]] * 2
+    assert [mbox.keywords(data, piece) for piece in mbox.pieces(data)] == [[], ["$flagged", "$seen"]] * 2
 
 
 @pytest.mark.parametrize("form", ["auto", "cl", "cl2"])

@@ -19,10 +19,23 @@ def test_postgresql(scheme: str) -> None:
     address = parse(f"{scheme}://ann:pw@db.example.com:5433/mail?sslmode=require")
     assert address == PostgresAddress("postgresql://ann:pw@db.example.com:5433/mail?sslmode=require")
     assert isinstance(address, PostgresAddress)
-    assert address.sqlalchemy_url.startswith("postgresql+asyncpg://ann:pw@")
+    assert address.each == (address.url,)
 
 
-@pytest.mark.parametrize("url", ["", "sqlite://", "sqlite:///", "sqlite://host/path", "mysql://x/y", "/var/lib/x.db"])
+def test_postgresql_on_several_hosts() -> None:
+    address = parse("postgres://ann:p%40w@[::1]:5432,db2.example.com,h3:5433/mail?target_session_attrs=any")
+    assert isinstance(address, PostgresAddress)
+    assert address.each == (
+        "postgresql://ann:p%40w@[::1]:5432/mail?target_session_attrs=any",
+        "postgresql://ann:p%40w@db2.example.com/mail?target_session_attrs=any",
+        "postgresql://ann:p%40w@h3:5433/mail?target_session_attrs=any",
+    )
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "sqlite://", "sqlite:///", "sqlite://host/path", "mysql://x/y", "/var/lib/x.db", "postgresql://h:1,h:x/y"],
+)
 def test_other_urls_are_refused_without_repeating_them(url: str) -> None:
     with pytest.raises(errors.Misconfigured) as raised:
         parse(url)

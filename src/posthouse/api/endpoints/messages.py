@@ -99,7 +99,7 @@ RESCHEDULE = Body(Reschedule)
 async def send(context: Context, call: Call) -> Reply:
     caller = call.caller
     draft = MESSAGE.read(call.data)
-    call.standing = context.limiter.take(caller.tenant.id, caller.tenant.limits, 1)
+    call.standing = await context.limiter.take(caller.tenant.id, caller.tenant.limits, 1)
     answer = await context.services.messages.send(caller, draft, idempotency=await call.idempotency())
     return _answer(answer)
 
@@ -112,7 +112,7 @@ async def send_batch(context: Context, call: Call) -> Reply:
 async def _send_many(context: Context, call: Call) -> Reply:
     draft = MANY.read(call.data)
     _check_count(len(draft.messages), MAX_MESSAGES, "messages")
-    _take(context, call, len(draft.messages))
+    await _take(context, call, len(draft.messages))
     answer = await context.services.messages.send_many(call.caller, draft, idempotency=await call.idempotency())
     return _answer(answer)
 
@@ -120,7 +120,7 @@ async def _send_many(context: Context, call: Call) -> Reply:
 async def _send_each(context: Context, call: Call) -> Reply:
     draft = FAN_OUT.read(call.data)
     _check_count(len(draft.recipients), MAX_RECIPIENTS, "recipients")
-    _take(context, call, len(draft.recipients))
+    await _take(context, call, len(draft.recipients))
     answer = await context.services.messages.send_each(call.caller, draft, idempotency=await call.idempotency())
     return _answer(answer)
 
@@ -171,9 +171,9 @@ def _answer(answer: Answer) -> Reply:
     return Reply(answer.status, answer.body, headers=(REPLAYED,) if answer.replayed else ())
 
 
-def _take(context: Context, call: Call, count: int) -> None:
+async def _take(context: Context, call: Call, count: int) -> None:
     tenant = call.caller.tenant
-    call.standing = context.limiter.take(tenant.id, tenant.limits, count)
+    call.standing = await context.limiter.take(tenant.id, tenant.limits, count)
 
 
 def _check_count(count: int, most: int, field: str) -> None:

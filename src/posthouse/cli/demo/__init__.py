@@ -31,12 +31,12 @@ def command(
     on a temporary directory and loopback, and is gone afterwards.
     """
     from posthouse.cli.demo import run  # noqa: PLC0415 - late: no other command should pay for it
-    from posthouse.cli.demo.processes import Failed  # noqa: PLC0415
+    from posthouse.cli.demo.processes import Failed, Server  # noqa: PLC0415
 
     out = Output(as_json=json)
     try:
         with _interruptible(), tempfile.TemporaryDirectory(prefix="posthouse-demo-") as directory:
-            good = run.demo(out, Path(directory), messages, mailboxes, kill=kill)
+            good = run.demo(out, Server(Path(directory)), messages, mailboxes, kill=kill)
     except (Failed, httpx.HTTPError) as error:
         out.errors.print(Text(f"The demo could not be shown: {error}", style="red"), soft_wrap=True)
         raise typer.Exit(1) from None

@@ -17,7 +17,7 @@ import httpx
 
 from posthouse.cli.demo import mails
 from posthouse.cli.demo.mails import BATCH, CONVERSATIONS, Person
-from posthouse.cli.demo.processes import Server
+from posthouse.cli.demo.processes import House
 
 _URGENT = 20
 """Sign-in codes of the stream `critical`, while the orders are being sent."""
@@ -43,8 +43,8 @@ class Run:
     down_seconds: float = 0.0
     began: float = 0.0
     ended: float = 0.0
-    killed_after: int | None = None
-    """Mails in the mailboxes when the server was killed."""
+    killed: list[str] = field(default_factory=list[str])
+    """Parts of the server that were killed, in their order."""
     failure: Exception | None = None
 
     @property
@@ -67,7 +67,7 @@ class Run:
 class Post:
     """`with Post(server, run)`: submits until `run.submitted`, or the block is left."""
 
-    def __init__(self, server: Server, run: Run) -> None:
+    def __init__(self, server: House, run: Run) -> None:
         self._server = server
         self._run = run
         self._over = threading.Event()

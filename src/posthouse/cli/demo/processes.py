@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, Protocol, cast
 
 import httpx
 
@@ -28,7 +28,7 @@ DOMAIN = "shop.example"
 CONNECTIONS = 64
 GREYLIST_SECONDS = 2
 
-_SETTINGS = f"""\
+SETTINGS = f"""\
 hostname = "{HOST}"
 
 [dns]
@@ -51,6 +51,24 @@ kind = "static"
 hosts = ["127.0.0.1:{{mx}}"]
 connections = {CONNECTIONS}
 """
+
+
+class House(Protocol):
+    """A Posthouse that the demo runs on. `parts`: of what it is made, by name; each can be killed and
+    started again."""
+
+    directory: Path
+    tenant: str
+    domain: dict[str, Any]
+
+    @property
+    def parts(self) -> Sequence[str]: ...
+    def set_up(self, dns: str) -> None: ...
+    def start(self) -> None: ...
+    def start_again(self, part: str) -> None: ...
+    def kill(self, part: str) -> None: ...
+    def stop(self) -> None: ...
+    def http(self, *, operator: bool = False) -> httpx.Client: ...
 
 
 class Failed(Exception):
@@ -94,6 +112,10 @@ class Server:
     _process: subprocess.Popen[str] | None = None
 
     @property
+    def parts(self) -> Sequence[str]:
+        return ("the server",)
+
+    @property
     def _data(self) -> Path:
         return self.directory / "data"
 
@@ -107,7 +129,7 @@ class Server:
         :param dns: `ADDRESS:PORT` to ask.
         :raises Failed:
         """
-        (self.directory / "posthouse.toml").write_text(_SETTINGS.format(dns=dns, mx=_free_port()))
+        (self.directory / "posthouse.toml").write_text(SETTINGS.format(dns=dns, mx=free_port()))
         done = subprocess.run(  # noqa: S603 - our own command
             [*_COMMAND, "init", "--tenant", self.tenant, "--domain", DOMAIN, "--json", *self._shared],
             capture_output=True,
@@ -151,7 +173,10 @@ class Server:
         headers = {"Authorization": f"Bearer {self.operator_key if operator else self.key}"}
         return httpx.Client(base_url=self.url, headers=headers, timeout=30, trust_env=False)
 
-    def kill(self) -> None:
+    def start_again(self, part: str) -> None:
+        self.start()
+
+    def kill(self, part: str) -> None:
         """SIGKILL: nothing in it can clean up."""
         assert self._process is not None
         _end(self._process, signal.SIGKILL)
@@ -161,7 +186,7 @@ class Server:
             _end(self._process, signal.SIGTERM)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """One that no outgoing connection takes by chance while the server is down.
 
     :raises Failed: none of many was free."""
@@ -184,4 +209,4 @@ def _end(process: subprocess.Popen[str], how: signal.Signals) -> None:
         process.stdout.close()
 
 
-__all__ = ["CONNECTIONS", "DOMAIN", "HOST", "Failed", "Server"]
+__all__ = ["CONNECTIONS", "DOMAIN", "HOST", "SETTINGS", "Failed", "House", "Server", "free_port"]

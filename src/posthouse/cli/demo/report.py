@@ -40,7 +40,7 @@ class Figures:
     junk: int
     people: int
     findings: list[str]
-    killed_after: int | None
+    killed: list[str]
     down_s: float
     accepted_per_second: int
     stored_per_second: int
@@ -72,7 +72,7 @@ def figures(run: Run, found: Tally, verified: tuple[int, int], findings: Sequenc
         junk=found.junk,
         people=len(run.people),
         findings=list(findings),
-        killed_after=run.killed_after,
+        killed=list(run.killed),
         down_s=round(run.down_seconds, 2),
         accepted_per_second=round(run.orders / max(run.submit_seconds, 1e-9)),
         stored_per_second=round(found.stored / max(mail_seconds - run.down_seconds, 1e-9)),
@@ -128,7 +128,7 @@ def _table(found: Figures) -> Table:
 
 
 def _rows(found: Figures) -> list[tuple[str, str, str]]:
-    killed = f"killed with SIGKILL, back after {found.down_s:.1f} s" if found.killed_after is not None else ""
+    killed = f"{', '.join(found.killed)} killed with SIGKILL, back after {found.down_s:.1f} s" if found.killed else ""
     rows = [
         ("accepted", f"{found.accepted:,}", f"messages, answered 202, on disk; {found.accepted_per_second:,}/s"),
         ("delivered", f"{found.delivered:,}", "recipients, by the ledger of the sending flow"),

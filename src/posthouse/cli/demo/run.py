@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
+from collections import deque
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
@@ -11,7 +11,7 @@ from rich.text import Text
 from posthouse.cli.demo import check, judge, mails, report, rooms
 from posthouse.cli.demo.dns import Dns
 from posthouse.cli.demo.post import Post, Run
-from posthouse.cli.demo.processes import Failed, Server
+from posthouse.cli.demo.processes import Failed, House
 from posthouse.cli.output import Output
 
 _SAMPLES = 100
@@ -21,14 +21,14 @@ _PATIENCE = 90.0
 """Seconds without any progress after which the demo gives up."""
 
 
-def demo(out: Output, directory: Path, messages: int, mailboxes: int, *, kill: bool) -> bool:
+def demo(out: Output, server: House, messages: int, mailboxes: int, *, kill: bool) -> bool:
     """Whether all totals agree.
 
+    :param kill: each part of the server once, in equal distances.
     :raises Failed: :raises httpx.HTTPError: it could not be shown.
     """
     started = time.monotonic()
     run = Run(messages, mails.people(mailboxes))
-    server = Server(directory)
     with Dns() as dns:
         try:
             out.hint(f"Setting up: a DNS server, a mail server, signed domains, {mailboxes} mailboxes …")
@@ -48,7 +48,7 @@ def demo(out: Output, directory: Path, messages: int, mailboxes: int, *, kill: b
                 shown = rooms.look(http, run.people[0], check.worth_telling(run.ids, ledger), invoice)
         finally:
             server.stop()
-    house = judge.look(directory, server.tenant, max(1, messages // _SAMPLES))
+    house = judge.look(server.directory, server.tenant, max(1, messages // _SAMPLES))
     found = check.tally(run.ids, ledger, house.copies)
     verified = check.count_verified(house.samples, keys)
     figures = report.figures(run, found, verified, house.findings, time.monotonic() - started)
@@ -59,11 +59,13 @@ def demo(out: Output, directory: Path, messages: int, mailboxes: int, *, kill: b
 # Sending.
 
 
-def _send_all(out: Output, server: Server, run: Run, *, kill: bool) -> None:
+def _send_all(out: Output, server: House, run: Run, *, kill: bool) -> None:
     """Until every message is final, stored and indexed."""
     columns = (TextColumn("{task.description:<10}"), BarColumn(40), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=out.errors, disable=out.as_json) as progress, Post(server, run):
-        _watch(_Bars(progress, run), server, run, kill_at=run.copies // 2 if kill else None)
+        parts = server.parts if kill else ()
+        kills = deque((run.copies * n // (len(parts) + 1), part) for n, part in enumerate(parts, 1))
+        _watch(_Bars(progress, run), server, run, kills)
 
 
 class _Bars:
@@ -91,7 +93,7 @@ class _Bars:
         self._progress.console.print(Text(text, style=style))
 
 
-def _watch(bars: _Bars, server: Server, run: Run, *, kill_at: int | None) -> None:
+def _watch(bars: _Bars, server: House, run: Run, kills: deque[tuple[int, str]]) -> None:
     while True:
         with server.http(operator=True) as http:
             done = run.submitted and rooms.waiting(http) == 0
@@ -99,18 +101,18 @@ def _watch(bars: _Bars, server: Server, run: Run, *, kill_at: int | None) -> Non
         bars.show(len(run.ids), run.stored)
         if run.failure is not None:
             raise Failed(str(run.failure))
-        if kill_at is not None and run.killed_after is None and run.stored >= kill_at:
-            _kill(bars, server, run)
+        if kills and run.stored >= kills[0][0]:
+            _kill(bars, server, run, kills.popleft()[1])
         elif done:
             return
         time.sleep(_LOOK_SECONDS)
 
 
-def _kill(bars: _Bars, server: Server, run: Run) -> None:
-    run.killed_after = run.stored
+def _kill(bars: _Bars, server: House, run: Run, part: str) -> None:
+    run.killed.append(part)
     down = time.monotonic()
-    server.kill()
-    bars.say(f"kill -9 with {run.stored:,} mails in the mailboxes; starting it again …", "bold red")
-    server.start()
-    run.down_seconds = time.monotonic() - down
-    bars.say(f"it is back after {run.down_seconds:.1f} s and goes on where it stood", "bold green")
+    server.kill(part)
+    bars.say(f"kill -9 of {part} with {run.stored:,} mails in the mailboxes; starting it again …", "bold red")
+    server.start_again(part)
+    run.down_seconds += time.monotonic() - down
+    bars.say(f"it is back after {time.monotonic() - down:.1f} s and goes on where it stood", "bold green")

@@ -14,8 +14,9 @@ Nothing here refuses or moves mail. The store stage reads `Verdict.junk` and `Ve
 
 from posthouse.inbound.filter.judge import Correspondents, Filter
 from posthouse.inbound.filter.lists import DomainList, DomainLists
+from posthouse.inbound.filter.look import Classifier, Look, look
 from posthouse.inbound.filter.scanner import ClamdScanner, Finding, HttpScanner, Scanner
-from posthouse.inbound.filter.weigh import Classifier, Judged
+from posthouse.inbound.filter.weigh import Judged
 
 __all__ = [
     "ClamdScanner",
@@ -27,5 +28,7 @@ __all__ = [
     "Finding",
     "HttpScanner",
     "Judged",
+    "Look",
     "Scanner",
+    "look",
 ]

@@ -9,11 +9,12 @@ from collections.abc import Set as AbstractSet
 import structlog
 
 from posthouse.directory.model import AccountSettings
-from posthouse.inbound.filter.facts import Facts, TextReader, gather
-from posthouse.inbound.filter.lists import DomainLists, domains
+from posthouse.inbound.filter.facts import TextReader
+from posthouse.inbound.filter.lists import DomainLists
+from posthouse.inbound.filter.look import UNLEARNED, Classifier, Look, look
 from posthouse.inbound.filter.personal import Pair, asked, person
 from posthouse.inbound.filter.scanner import Finding, Scanner
-from posthouse.inbound.filter.weigh import Classifier, Judged, Unlearned, common, personal
+from posthouse.inbound.filter.weigh import Judged, common, personal
 from posthouse.inbound.model import Arrival, Listing, Verdict
 from posthouse.mail.parsed import Parsed
 
@@ -48,42 +49,44 @@ class Filter:
         self._correspondents = correspondents
         self._lists = lists
         self._scanners = tuple(scanners)
-        self._classifier = classifier or Unlearned()
+        self._classifier = classifier or UNLEARNED
         self._bound = bound
 
     async def judge(
-        self, batch: Sequence[tuple[Arrival, Parsed]], accounts: Mapping[int, AccountSettings]
+        self, batch: Sequence[tuple[Arrival, Parsed | Look | None]], accounts: Mapping[int, AccountSettings]
     ) -> list[Judged]:
         """In the batch's order. DNS, scanners and the correspondents are asked side by side.
 
+        :param batch: each as it was parsed, or what was seen of it elsewhere; None: that failed.
         :param accounts: settings of the recipients' accounts; one that is missing has none.
         :raises Unavailable: a scanner that must be asked does not answer, or the records do not.
         """
-        facts: list[Facts | None] = []
-        for at, (arrival, parsed) in enumerate(batch):
-            if at and at % _AT_ONCE == 0:
+        seen: list[Look | None] = []
+        for at, (arrival, one) in enumerate(batch):
+            if at and at % _AT_ONCE == 0 and isinstance(one, Parsed):
                 await asyncio.sleep(0)
-            facts.append(self._facts(arrival, parsed))
-        listed, known, findings = await self._ask(batch, facts)
+            seen.append(self._look(arrival, one) if isinstance(one, Parsed) else one)
+        arrivals = [arrival for arrival, _ in batch]
+        listed, known, findings = await self._ask(arrivals, seen)
         return [
             self._judged(arrival, one, listed, known, found, accounts)
-            for (arrival, _), one, found in zip(batch, facts, findings, strict=True)
+            for arrival, one, found in zip(arrivals, seen, findings, strict=True)
         ]
 
-    def _facts(self, arrival: Arrival, parsed: Parsed) -> Facts | None:
+    def _look(self, arrival: Arrival, parsed: Parsed) -> Look | None:
         """None when our own code failed: that must not hold the mail, nor its batch."""
         try:
-            return gather(arrival, parsed, self._read)
+            return look(arrival, parsed, self._read, self._classifier)
         except Exception:
             log.exception("filter failed", inbound=arrival.id)
             return None
 
     async def _ask(
-        self, batch: Sequence[tuple[Arrival, Parsed]], facts: Sequence[Facts | None]
+        self, arrivals: Sequence[Arrival], seen: Sequence[Look | None]
     ) -> tuple[dict[str, tuple[Listing, ...]], AbstractSet[Pair], list[list[Finding]]]:
         pairs = {
             pair: None
-            for (arrival, _), one in zip(batch, facts, strict=True)
+            for arrival, one in zip(arrivals, seen, strict=True)
             if one is not None
             for recipient in arrival.recipients
             for pair in asked(recipient.account, one)
@@ -91,36 +94,36 @@ class Filter:
         known: AbstractSet[Pair] = frozenset()
         if self._lists is None and not self._scanners:
             known = await self._correspondents(list(pairs)) if pairs else known
-            return {}, known, [[] for _ in batch]
+            return {}, known, [[] for _ in arrivals]
         try:
             async with asyncio.TaskGroup() as group:
-                listed = group.create_task(self._listed(facts))
-                scans = [[group.create_task(one.scan(arrival.raw)) for one in self._scanners] for arrival, _ in batch]
+                listed = group.create_task(self._listed(seen))
+                scans = [[group.create_task(one.scan(arrival.raw)) for one in self._scanners] for arrival in arrivals]
                 known = await self._correspondents(list(pairs)) if pairs else known
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from failures
         return listed.result(), known, [[scan.result() for scan in scanned] for scanned in scans]
 
-    async def _listed(self, facts: Sequence[Facts | None]) -> dict[str, tuple[Listing, ...]]:
+    async def _listed(self, seen: Sequence[Look | None]) -> dict[str, tuple[Listing, ...]]:
         if self._lists is None:
             return {}
-        return await self._lists.ask(domain for one in facts if one is not None for domain in domains(one))
+        return await self._lists.ask(domain for one in seen if one is not None for domain in one.domains)
 
     def _judged(
         self,
         arrival: Arrival,
-        facts: Facts | None,
+        seen: Look | None,
         listed: Mapping[str, tuple[Listing, ...]],
         known: AbstractSet[Pair],
         findings: Sequence[Finding],
         accounts: Mapping[int, AccountSettings],
     ) -> Judged:
         policy = arrival.evidence.junk
-        if facts is None:
-            shared = common(None, (), findings, None, policy, self._bound)
+        if seen is None:
+            shared = common(None, (), (), findings, policy, self._bound)
             return Judged(shared, (shared,) * len(arrival.recipients))
-        hits = [(domain, hit) for domain in domains(facts) for hit in listed.get(domain, ())] if listed else []
-        shared = common(facts, hits, findings, self._classifier.probability(facts), policy, self._bound)
+        hits = [(domain, hit) for domain in seen.domains for hit in listed.get(domain, ())] if listed else []
+        shared = common(seen, arrival.evidence.listings, hits, findings, policy, self._bound)
         held = policy is not None or any(finding.holds for finding in findings)
         verdicts: list[Verdict] = []
         for recipient in arrival.recipients:
@@ -128,6 +131,6 @@ class Filter:
                 verdicts.append(shared)
                 continue
             settings = accounts.get(recipient.account)
-            one = person(recipient.account, settings, facts, arrival.reverse_path, known)
+            one = person(recipient.account, settings, seen, arrival.reverse_path, known)
             verdicts.append(personal(shared, one, held, self._bound, recipient.via.junk))
         return Judged(shared, tuple(verdicts))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
+from functools import lru_cache
 from typing import Final
 
 import msgspec
 
 from posthouse.directory.model import AccountSettings
 from posthouse.inbound.filter import names
-from posthouse.inbound.filter.facts import Facts
+from posthouse.inbound.filter.look import Look
 from posthouse.inbound.filter.rule import Rule
 
 Pair = tuple[int, str]
@@ -30,34 +31,34 @@ class Person(msgspec.Struct, frozen=True, gc=False):
     original: str
 
 
-def asked(account: int, facts: Facts) -> list[Pair]:
+def asked(account: int, seen: Look) -> list[Pair]:
     """Which correspondents must be looked up for a recipient: none for forwards elsewhere."""
-    if not account or not facts.address or "@" not in facts.address:
+    if not account or not seen.address or "@" not in seen.address:
         return []
-    return [(account, facts.address), *((account, one) for one in originals(facts.address))]
+    return [(account, seen.address), *[(account, one) for one in originals(seen.address)]]
 
 
-def originals(address: str) -> list[str]:
-    return list(names.originals(address))
+@lru_cache(maxsize=20_000)
+def originals(address: str) -> tuple[str, ...]:
+    return tuple(names.originals(address))
 
 
 def person(
-    account: int, settings: AccountSettings | None, facts: Facts, reverse_path: str, known: AbstractSet[Pair]
+    account: int, settings: AccountSettings | None, seen: Look, reverse_path: str, known: AbstractSet[Pair]
 ) -> Person:
-    proved = bool(facts.proof.author)
     allowed = blocked = ""
     if settings is not None and (settings.allow or settings.block):
-        blocked = _entry(settings.block, facts.address) or _entry(settings.block, reverse_path.lower())
-        allowed = _entry(settings.allow, facts.address)
+        blocked = _entry(settings.block, seen.address) or _entry(settings.block, reverse_path.lower())
+        allowed = _entry(settings.allow, seen.address)
         # An address says more than a domain; of two alike, the block is the careful one.
         if allowed and blocked:
             if blocked.startswith("@") and not allowed.startswith("@"):
                 blocked = ""
             else:
                 allowed = ""
-    is_known = (account, facts.address) in known
-    original = "" if is_known or not known else _original(account, facts.address, known)
-    return Person(facts.address, allowed, blocked, is_known, proved, facts.proof.policy != "none", original)
+    is_known = (account, seen.address) in known
+    original = "" if is_known or not known else _original(account, seen.address, known)
+    return Person(seen.address, allowed, blocked, is_known, seen.proved, seen.doubtful, original)
 
 
 def _entry(entries: tuple[str, ...], address: str) -> str:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
-from posthouse.inbound.filter.facts import Facts
 from posthouse.inbound.filter.links import defanged
+from posthouse.inbound.filter.look import Look
 from posthouse.inbound.filter.personal import PERSONAL, Person
 from posthouse.inbound.filter.rule import quoted, reasons
-from posthouse.inbound.filter.rules import RULES
 from posthouse.inbound.filter.scanner import Finding
 from posthouse.inbound.model import Listing, Reason, Verdict
 
@@ -33,21 +32,6 @@ WEIGHED: Final = {
 """Reasons without a rule in the tables: code → (meaning, score), for the reference."""
 
 
-class Classifier(Protocol):
-    """The learned classifier's place. Called once for a message, on the loop: quick or None."""
-
-    def probability(self, facts: Facts, /) -> float | None:
-        """That it is spam, 0 to 1; None: nothing to say, which adds nothing."""
-        ...
-
-
-class Unlearned:
-    """No classifier."""
-
-    def probability(self, facts: Facts, /) -> float | None:
-        return None
-
-
 class Judged(msgspec.Struct, frozen=True):
     """`common`: what holds for the message whoever gets it. `recipients`: of each of the
     arrival's recipients, in their order, with the common reasons first."""
@@ -57,24 +41,29 @@ class Judged(msgspec.Struct, frozen=True):
 
 
 def common(
-    facts: Facts | None,
+    seen: Look | None,
+    listings: Sequence[Listing],
     domain_listings: Sequence[tuple[str, Listing]],
     findings: Sequence[Finding],
-    probability: float | None,
     policy: str | None,
     bound: float,
 ) -> Verdict:
-    """:param facts: None when they could not be gathered.
+    """:param seen: None when the rules could not look at it.
+    :param listings: of the sending server and its domains.
     :param domain_listings: (domain, hit) in DNS lists.
     :param policy: why policy sends it to Junk whatever its score is, or None.
     :param bound: the score that makes it junk.
     """
-    if facts is None:
+    probability = None
+    if seen is None:
         found = [Reason("failed", 0.0, "The filter failed on it, so it was not judged.")]
     else:
-        found = reasons(RULES, facts)
-        found += [_listed("address_list", "the sending server or one of its domains", hit) for hit in facts.listings]
-    found += _domains_listed(domain_listings, {hit.zone for hit in facts.listings} if facts is not None else set())
+        found = list(seen.reasons)
+        probability = seen.probability
+    if listings and seen is not None:
+        found += [_listed("address_list", "the sending server or one of its domains", hit) for hit in listings]
+    if domain_listings:
+        found += _domains_listed(domain_listings, {hit.zone for hit in listings})
     if probability is not None:
         found.append(_learned(probability))
     for finding in findings:

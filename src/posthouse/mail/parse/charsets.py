@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from codecs import getincrementaldecoder
+from contextlib import suppress
 from encodings.aliases import aliases
 from functools import lru_cache
 from typing import Final
@@ -52,6 +53,17 @@ _MEANT = {
     "ansi_x3_4_1968": "",
     "ansi_x3_4": "",
     "macintosh": "mac_roman",
+    "windows_31j": "cp932",
+    "cswindows31j": "cp932",
+    "ms932": "cp932",
+    "windows_949": "cp949",
+    "windows_936": "gb18030",
+    "windows_874": "cp874",
+    "eucjp_ms": "euc_jp",
+    "cp51932": "euc_jp",
+    "iso_2022_jp_ms": "iso2022_jp_ext",
+    "cp50220": "iso2022_jp_ext",
+    "cp50221": "iso2022_jp_ext",
 }
 _KNOWN: Final = (
     {name: codec for name, codec in aliases.items() if codec not in _NOT_TEXT}
@@ -85,7 +97,7 @@ def decode(data: bytes, charset: str | None, *, whole: bool = True) -> str:
 
     :param whole: False when `data` may end inside a character; that one is dropped.
     """
-    if data.isascii() and (charset is None or _is_ascii_superset(charset)):
+    if data.isascii() and b"\x1b" not in data and (charset is None or _is_ascii_superset(charset)):
         return data.decode("ascii")
     name = codec(charset) if charset else ""
     if not name:
@@ -102,7 +114,11 @@ def decode(data: bytes, charset: str | None, *, whole: bool = True) -> str:
 
 
 def guess(data: bytes, *, whole: bool = True) -> str:
-    """UTF-8 when it is valid, else Windows-1252."""
+    """UTF-8 when it is valid, else Windows-1252; ISO-2022 where it shifts to two octets."""
+    if b"\x1b$" in data and data.isascii():
+        for name in ("iso2022_jp_ext", "iso2022_kr"):
+            with suppress(UnicodeDecodeError):
+                return getincrementaldecoder(name)("strict").decode(data, whole)
     try:
         return getincrementaldecoder("utf-8")("strict").decode(data, whole)
     except UnicodeDecodeError:

@@ -19,6 +19,7 @@ _ZONES = {
     "edt": -240, "est": -300, "cdt": -300, "cst": -360, "mdt": -360, "mst": -420, "pdt": -420, "pst": -480,
     "cet": 60, "cest": 120, "bst": 60, "met": 60, "mest": 120, "eet": 120, "eest": 180, "msk": 180, "jst": 540,
 }  # fmt: skip
+_COLON = re.compile(" ?: ?")  # RFC 5322 §4.3 allows blanks around it
 _EPOCH = date(1970, 1, 1).toordinal()
 
 _STRICT = re.compile(
@@ -45,7 +46,8 @@ def parse_date(value: str) -> tuple[int | None, int, bool]:
         offset = _offset(zone)
         at = _instant(int(year), _MONTHS.get(month.lower(), 0), int(day), (int(hour), int(minute), int(second)), offset)
         return at, offset if at is not None else 0, at is not None
-    return _loose(" ".join(without_comments(value[: _MAX * 2]).split())[:_MAX])
+    text = " ".join(without_comments(value[: _MAX * 2]).split())
+    return _loose(_COLON.sub(":", text)[:_MAX])
 
 
 def _loose(text: str) -> tuple[int | None, int, bool]:

@@ -1,7 +1,8 @@
 """Content-transfer-encodings undone, chunk by chunk, whatever is wrong with them (RFC 2045 §6).
 
-Base64 forgives other characters, padding in the middle and none at the end; quoted-printable
-forgives what is no escape; uuencode forgives everything around its lines.
+Base64 forgives other characters, padding in the middle and none at the end, and text that
+somebody wrote below it; quoted-printable forgives what is no escape; uuencode forgives everything
+around its lines.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ _OTHER = bytes(set(range(256)) - set(_ALPHABET))
 _ALLOWED = _ALPHABET + b" \t\r\n"
 _TRAILING = re.compile(rb"(?<![ \t])[ \t]++(?=\r?\n)")
 _BEGIN = re.compile(rb"begin[ -][0-7]{3,4} ?")
+_FOOTER = re.compile(rb"=[ \t\r]*+\n(?=[^=]*[^A-Za-z0-9+/=\s])")
+"""What a mailing list wrote below an encoded text."""
 _MAX_PADDING = 1000  # in one chunk, beyond which it is no padding
 _MAX_UU_LINE = 128  # octets; 45 of content make 61
 
@@ -89,6 +92,10 @@ def _base64_size(message: Raw, start: int, end: int) -> int:
 def _base64(pieces: Iterator[bytes]) -> Iterator[bytes]:
     held = b""
     for piece in pieces:
+        footer = _FOOTER.search(piece) if b"=" in piece else None
+        if footer is not None:
+            yield from _base64(iter((held + piece[: footer.start()],)))
+            return
         data = held + piece.translate(None, _OTHER)
         if data.count(b"=") > _MAX_PADDING:
             data = data.translate(None, b"=")

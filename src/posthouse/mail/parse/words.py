@@ -33,7 +33,7 @@ def unfolded(value: bytes, most: int = _MAX_RAW) -> str:
     than `most` octets only those."""
     whole = len(value) <= most
     value = value.strip() if whole else value[:most].strip()
-    text = value.decode("ascii") if value.isascii() else charsets.guess(value, whole=whole)
+    text = charsets.decode(value, None, whole=whole)
     return _FOLDS.sub("", text) if "\n" in text else text
 
 

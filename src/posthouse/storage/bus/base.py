@@ -3,17 +3,22 @@
 A hint, not a log: what was missed is read from the account's change log, by modseq. So a
 subscriber that is slow loses only intermediate states: changes of one account that it has not
 taken yet become one, with the highest modseq and all the kinds and mailboxes.
+
+`invalidate` is for what processes hold in memory: a cache that expires by itself anyway hears
+of a change sooner.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
 NAMES_AT_MOST = 256
 """Kinds or mailboxes of one change; past it they become `ALL`."""
+States = Callable[[Sequence[str]], Awaitable[Mapping[str, int]]]
+"""The modseq of each of these accounts that exists; raises when it cannot be known."""
 ALL = ("*",)
 """In place of kinds or mailboxes: any may have changed."""
 
@@ -38,6 +43,17 @@ class Bus(Protocol):
         """Changes of these accounts from when the block is entered until it is left. The
         iteration ends when the bus is closed, after what waits was taken. A second entry of
         one subscription is a RuntimeError."""
+        ...
+
+    def invalidate(self, topic: str, key: str = "") -> None:
+        """What caches of this topic hold of `key` is out of date; `""`: all that they hold.
+        Call it on the loop, after the commit. Never raises, never waits."""
+        ...
+
+    def listen(self, topic: str, forget: Callable[[str], None]) -> None:
+        """`forget(key)` for each `invalidate` of this topic, of this process's (at once) or of
+        another's, until the bus is closed. When some may have been missed, or several came
+        together, it is called with `""`. It must not raise or wait."""
         ...
 
     async def close(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from types import TracebackType
 
 from posthouse.storage.bus.base import Bus, Change, merge
@@ -11,7 +11,8 @@ from posthouse.storage.bus.base import Bus, Change, merge
 
 class LocalBus(Bus):
     def __init__(self) -> None:
-        self._listeners: dict[str, set[_Subscription]] = {}
+        self._listeners: dict[str, set[Subscription]] = {}
+        self._caches: dict[str, list[Callable[[str], None]]] = {}
         self._closed = False
 
     @property
@@ -24,22 +25,41 @@ class LocalBus(Bus):
             for subscription in self._listeners.get(change.account, ()):
                 subscription.put(change)
 
-    def subscribe(self, accounts: Collection[str]) -> _Subscription:
-        return _Subscription(self, frozenset(accounts))
+    def listens(self, account: str) -> bool:
+        return account in self._listeners
+
+    def followed(self) -> list[str]:
+        """The accounts that somebody listens to."""
+        return list(self._listeners)
+
+    def topics(self) -> list[str]:
+        return list(self._caches)
+
+    def invalidate(self, topic: str, key: str = "") -> None:
+        for forget in self._caches.get(topic, ()):
+            forget(key)
+
+    def listen(self, topic: str, forget: Callable[[str], None]) -> None:
+        if not self._closed:
+            self._caches.setdefault(topic, []).append(forget)
+
+    def subscribe(self, accounts: Collection[str]) -> Subscription:
+        return Subscription(self, frozenset(accounts))
 
     async def close(self) -> None:
         self._closed = True
+        self._caches.clear()
         for subscription in {each for listeners in self._listeners.values() for each in listeners}:
             self.leave(subscription)
 
-    def enter(self, subscription: _Subscription) -> None:
+    def enter(self, subscription: Subscription) -> None:
         if self._closed:
             subscription.end()
             return
         for account in subscription.accounts:
             self._listeners.setdefault(account, set()).add(subscription)
 
-    def leave(self, subscription: _Subscription) -> None:
+    def leave(self, subscription: Subscription) -> None:
         for account in subscription.accounts:
             listeners = self._listeners.get(account)
             if listeners is not None:
@@ -49,7 +69,7 @@ class LocalBus(Bus):
         subscription.end()
 
 
-class _Subscription:
+class Subscription:
     """At most one change an account waits, in the order in which accounts first changed."""
 
     __slots__ = ("_bus", "_ended", "_entered", "_event", "_waiting", "accounts")

@@ -6,7 +6,7 @@ import fcntl
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 from posthouse import errors
 
@@ -52,20 +52,23 @@ class SqliteAddress:
 @dataclass(frozen=True, slots=True)
 class PostgresAddress:
     url: str
-    """As libpq and asyncpg take it."""
+    """As libpq and asyncpg take it; it may name several hosts, `h1:5432,h2:5432`."""
 
     @property
-    def sqlalchemy_url(self) -> str:
-        return "postgresql+asyncpg://" + self.url.split("://", 1)[1]
+    def each(self) -> tuple[str, ...]:
+        """A URL for each host, in their order."""
+        parts = urlsplit(self.url)
+        user, at, hosts = parts.netloc.rpartition("@")
+        return tuple(urlunsplit(parts._replace(netloc=f"{user}{at}{host}")) for host in hosts.split(","))
 
 
 def parse(url: str) -> SqliteAddress | PostgresAddress:
-    """`sqlite:///relative/path`, `sqlite:////absolute/path`, `postgresql://…`.
+    """`sqlite:///relative/path`, `sqlite:////absolute/path`, `postgresql://…` (one host or several).
 
     :raises Misconfigured: another scheme, or no path.
     """
     parts = urlsplit(url)
-    if parts.scheme in ("postgresql", "postgres") and _port_is_a_number(parts):
+    if parts.scheme in ("postgresql", "postgres") and _ports_are_numbers(parts):
         return PostgresAddress("postgresql://" + url.split("://", 1)[1])
     if parts.scheme == "sqlite" and not parts.netloc and len(parts.path) > 1:
         return SqliteAddress(Path(os.path.abspath(unquote(parts.path[1:]))))  # noqa: PTH100 - touches no disk
@@ -75,8 +78,9 @@ def parse(url: str) -> SqliteAddress | PostgresAddress:
     )
 
 
-def _port_is_a_number(parts: SplitResult) -> bool:
+def _ports_are_numbers(parts: SplitResult) -> bool:
+    hosts = [urlsplit(f"//{host}") for host in parts.netloc.rpartition("@")[2].split(",")]
     try:
-        return parts.port is None or parts.port > 0
+        return all(host.port is None or host.port > 0 for host in hosts)
     except ValueError:
         return False

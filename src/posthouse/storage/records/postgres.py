@@ -20,6 +20,7 @@ from posthouse import errors
 from posthouse.storage.records import sql as sqltext
 from posthouse.storage.records.address import PostgresAddress
 from posthouse.storage.records.base import Capabilities, Row, Tx, Value, Work
+from posthouse.storage.records.postgres_hosts import Hosts
 
 T = TypeVar("T")
 
@@ -44,7 +45,8 @@ _UNAVAILABLE_CLASSES = frozenset(
         "XX",  # corrupt
     }
 )
-_UNAVAILABLE = frozenset({"25006", "25P03", "55P03"})  # read-only, idle too long, lock_timeout
+_READ_ONLY = "25006"
+_UNAVAILABLE = frozenset({_READ_ONLY, "25P03", "55P03"})  # read-only, idle too long, lock_timeout
 _AGAIN = frozenset({"40001", "40P01"})  # serialization failure, deadlock
 _NOT_TEXT = frozenset({"22021", "22P05"})  # NUL, or not in the server's encoding
 _PLANS = {
@@ -146,9 +148,11 @@ class PostgresRecords:
         }
         if read_only:
             settings["default_transaction_read_only"] = "on"
+        hosts = Hosts(address, writes=not read_only)
         try:
             pool = asyncpg.create_pool(
                 address.url,
+                connect=hosts.connect,
                 min_size=0,
                 max_size=connections,
                 timeout=connect_timeout,
@@ -198,7 +202,10 @@ class PostgresRecords:
             result = await work(PostgresTx(connection))
             await connection.execute("COMMIT")
         except Exception as error:
-            await _roll_back(connection)
+            if getattr(error, "sqlstate", None) == _READ_ONLY and not self._read_only:
+                _terminate(connection)  # it was the primary once: the next connection asks anew
+            else:
+                await _roll_back(connection)
             raise _translate(error, connection) from error
         except BaseException:
             _terminate(connection)  # canceled in mid-statement: what it is doing is unknown
@@ -288,7 +295,7 @@ def _translate(error: Exception, connection: Any) -> Exception:
         state[:2] in _UNAVAILABLE_CLASSES
         or state in _UNAVAILABLE
         or (connection is not None and _is_closed(connection))
-        or (connection is None and isinstance(error, asyncpg.InterfaceError))
+        or (connection is None and isinstance(error, asyncpg.InterfaceError | asyncpg.InternalClientError))
         or isinstance(error, OSError | TimeoutError | ConnectionError)
     )
     if away:

@@ -5,7 +5,7 @@ Pure and cached by text. String literals are left alone; the rest of the text is
 
     $1                       ?1 on SQLite
     = ANY($1), <> ALL($1)    IN / NOT IN (SELECT value FROM json_each(?1)), the list as JSON
-    FOR UPDATE SKIP LOCKED   dropped on SQLite, where one writer holds everything
+    FOR UPDATE, FOR SHARE    dropped on SQLite, where one writer holds everything
     {v(a text, b int)}       a VALUES list on SQLite, unnest of columns on PostgreSQL
 """
 
@@ -25,7 +25,7 @@ _TOKEN = re.compile(
     r"""(?P<literal>'(?:[^']|'')*')
       | =\s*ANY\s*\(\s*\$(?P<any>\d+)\s*\)
       | <>\s*ALL\s*\(\s*\$(?P<all>\d+)\s*\)
-      | (?P<lock>\bFOR\s+UPDATE(?:\s+OF\s+\w+)?(?:\s+SKIP\s+LOCKED)?\b)
+      | (?P<lock>\bFOR\s+(?:UPDATE|SHARE)(?:\s+OF\s+\w+)?(?:\s+SKIP\s+LOCKED)?\b)
       | \$(?P<number>\d+)
       | \{(?P<name>\w+)\((?P<columns>[^{}()]*)\)\}""",
     re.VERBOSE | re.IGNORECASE,
@@ -84,7 +84,7 @@ def plain(sql: str) -> Plain:
         return match["literal"] or ""
 
     text = _TOKEN.sub(swap, sql)
-    return Plain(text, tuple(lists), reads(sql))
+    return Plain(text, tuple(dict.fromkeys(lists)), reads(sql))
 
 
 def reads(sql: str) -> bool:

@@ -17,6 +17,8 @@ from posthouse.storage.search.query import Query
 
 LIMIT_AT_MOST = 1000
 """Messages on one page."""
+SECONDS_AT_MOST = 10.0
+"""Of one query."""
 
 
 class Doc(msgspec.Struct, frozen=True, gc=False):
@@ -52,7 +54,8 @@ class Size:
     """`removed`: removed messages that still take room. `needs_rebuild`: why a rebuild is due
     (`clear`, `index` everything, `rebuilt`); None when the index is whole:
     `new` it was made empty; `rebuilding` one began and did not end; `broken` a damaged file
-    was set aside; `removed` more than half of it is of removed messages."""
+    was set aside; `removed` more than half of it is of removed messages. While one is rebuilt
+    beside another, it is the new one that is counted."""
 
     emails: int
     removed: int
@@ -62,9 +65,11 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    engine: Literal["sqlite", "postgresql"]
+    engine: Literal["sqlite", "postgresql", "opensearch"]
     batch: int
     """Messages in one call of `index` that serve it best."""
+    gapless: bool = False
+    """From `clear` to `rebuilt` the index that was there answers queries, and new messages go to both."""
 
 
 class Search(Protocol):
@@ -96,14 +101,19 @@ class Search(Protocol):
         ...
 
     async def clear(self) -> None:
-        """Empty, and to be rebuilt. Mends an index whose file is damaged or gone.
+        """An empty index begins, to be rebuilt: everything that is stored when this returns has to be given
+        to `index` again. Mends an index whose file is damaged or gone. Where `capabilities.gapless`, queries go
+        on with the old one; else they find what has been indexed since.
 
         :raises StorageUnavailable: `search_unavailable`.
         """
         ...
 
     async def rebuilt(self) -> None:
-        """All there was is indexed: `needs_rebuild` ends."""
+        """All there was is indexed: `needs_rebuild` ends.
+
+        :raises StorageUnavailable: `search_unavailable`.
+        """
         ...
 
     async def size(self) -> Size:

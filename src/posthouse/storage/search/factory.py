@@ -15,15 +15,26 @@ FILE = "search.db"
 async def open_search(url: str, *, read_only: bool = False) -> Search:
     """
     :param url: `sqlite:///relative/search.db` or `sqlite:////absolute/search.db`, a file of
-        its own; or the records' `postgresql://…`, whose migration makes the tables.
+        its own; or the records' `postgresql://…`, whose migration makes the tables; or OpenSearch's
+        `http(s)://[user:password@]host[:port][/index][?shards=…&replicas=…]`, which may be away.
     :param read_only: for commands beside a `serve`; changes raise StorageUnavailable.
     :raises Misconfigured: the URL is wrong.
     :raises StorageUnavailable: `search_unavailable`: the file cannot be opened.
     """
+    if url.startswith(("http://", "https://")):
+        # Here, since its client takes longer to import than all the rest of a command.
+        from posthouse.storage.search.opensearch import OpenSearch, parse_address  # noqa: PLC0415
+
+        return OpenSearch(parse_address(url), read_only=read_only)
     address = parse(url)
     if isinstance(address, SqliteAddress):
         return await Fts5Search.open(address.path, read_only=read_only)
     return await PostgresSearch.open(address, read_only=read_only)
+
+
+def where(search_url: str, records_url: str) -> str:
+    """The index's URL by both settings. :raises Misconfigured: one is wrong."""
+    return beside(records_url) if search_url.startswith("records:") else search_url
 
 
 def beside(records_url: str) -> str:

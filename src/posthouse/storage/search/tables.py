@@ -16,22 +16,16 @@ from typing import Any, TypeVar
 
 from posthouse import errors
 from posthouse.storage.records.base import Records, Row, Tx, Work
+from posthouse.storage.search import base
 from posthouse.storage.search.base import LIMIT_AT_MOST, Doc, Page, parse_position, position, unavailable
 from posthouse.storage.search.blocks import Block, Fetch, Hit, extend, newest
+from posthouse.storage.search.prepare import Prepared, batches, prepare
 from posthouse.storage.search.query import Node, Query
-from posthouse.storage.search.tokens import Tokens, tokens
+from posthouse.storage.search.tokens import Tokens
 
 T = TypeVar("T")
 
-SECONDS_AT_MOST = 10.0
-"""Of one query."""
 NEWER_THAN_ALL: Hit = ((1 << 63) - 1, "")
-_DOCS_AT_ONCE = 1000
-_CHARACTERS_AT_ONCE = 8_000_000
-"""Of text in one transaction: what it holds in memory is a few times that."""
-_DOCS_BETWEEN_PAUSES = 16
-"""About 2 ms of finding words, then the event loop has its turn. A thread of its own would
-make every other step of the loop wait for the GIL."""
 
 _ACCOUNTS = (
     "INSERT INTO search_account (account) SELECT v.account FROM {v(account text)} WHERE true ON CONFLICT DO NOTHING"
@@ -68,9 +62,6 @@ class Placed:
     tokens: Tokens
 
 
-Prepared = tuple[Doc, Tokens]
-
-
 class TableSearch(ABC):
     """`index` and `query` over a Records; a backend adds how words are kept and asked for."""
 
@@ -79,8 +70,8 @@ class TableSearch(ABC):
 
     async def index(self, docs: Sequence[Doc]) -> int:
         added = 0
-        for batch in _batches(docs):
-            prepared = await _prepare(batch)
+        for batch in batches(docs):
+            prepared = await prepare(batch)
             added += await self._write(lambda tx, prepared=prepared: self._index(tx, prepared))
         return added
 
@@ -96,7 +87,7 @@ class TableSearch(ABC):
             return Page((), total=0)
         most = max(1, min(limit, LIMIT_AT_MOST))
         try:
-            async with asyncio.timeout(SECONDS_AT_MOST):
+            async with asyncio.timeout(base.SECONDS_AT_MOST):
                 return await self._read(lambda tx: self._page(tx, account, root, most, start))
         except TimeoutError:
             raise unavailable("the query took too long") from None
@@ -170,35 +161,6 @@ class TableSearch(ABC):
         hits = found.hits[:limit]
         following = position(*hits[-1]) if len(found.hits) > limit else None
         return Page(tuple(email for _, email in hits), following, found.total if before is None else None)
-
-
-def _batches(docs: Sequence[Doc]) -> list[list[Doc]]:
-    """Each message once, ascending by time, in batches of bounded size."""
-    batches: list[list[Doc]] = []
-    room = 0
-    unique = {(doc.account, doc.email): doc for doc in docs}
-    for doc in sorted(unique.values(), key=lambda doc: doc.received_at):
-        _check(doc)
-        room -= len(doc.text)
-        if not batches or room < 0 or len(batches[-1]) == _DOCS_AT_ONCE:
-            batches.append([])
-            room = _CHARACTERS_AT_ONCE - len(doc.text)
-        batches[-1].append(doc)
-    return batches
-
-
-def _check(doc: Doc) -> None:
-    if not doc.email or len(doc.email) > 150 or not (doc.account + doc.email).isprintable():
-        raise ValueError(f"not an id: {doc.account!r} {doc.email!r}")
-
-
-async def _prepare(docs: Sequence[Doc]) -> list[Prepared]:
-    prepared: list[Prepared] = []
-    for count, doc in enumerate(docs, 1):
-        prepared.append((doc, tokens(doc)))
-        if count % _DOCS_BETWEEN_PAUSES == 0:
-            await asyncio.sleep(0)
-    return prepared
 
 
 def _place(

@@ -43,6 +43,8 @@ from posthouse.mail.parse.parameters import disposition, file_name, media_type
         (b"=?utf-8?q??=", ""),
         (b"=?iso-2022-jp?b?GyRCRnxLXBsoQg==?=", "日本"),
         (b"=?gb2312?b?1tDOxA==?=", "中文"),
+        (b"\x1b$BF|K\\\x1b(B Re", "日本 Re"),  # as it is sent without any encoding
+        (b"\x1b$)C\x0eGQ1[\x0f", "한글"),
         (b"=?koi8-r?b?8NLJ18XU?=", "Привет"),
         (b"=?windows-1251?q?=CF=F0=E8?=", "При"),
         (b"=?utf-8?x?a?=", "=?utf-8?x?a?="),
@@ -118,6 +120,7 @@ NOON = at(2023, 1, 2, 12, 0, 0)
         ("Mon, 2 Jan 2023 13:00 +0100", (NOON, 60, True)),
         ("2 Jan 2023 04:00:00 -0800 (PST)", (NOON, -480, True)),
         ("Mon, 02 Jan 2023 12:00:00 GMT", (NOON, 0, False)),
+        ("Mon (x), 2 (y) Jan 2023 12 : 00 (z) : 00 +0000", (NOON, 0, False)),  # RFC 5322 §4.3
         ("Mon, 02 Jan 2023 07:00:00 EST", (NOON, -300, False)),
         ("Mon, 02 Jan 2023 12:00:00 A", (NOON, 0, False)),
         ("Mon, 02 Jan 23 12:00:00 +0000", (NOON, 0, False)),
@@ -222,7 +225,7 @@ def test_a_type_names_the_file_when_the_disposition_does_not() -> None:
     [
         ("utf-8", "utf_8"), ("UTF8", "utf_8"), ("us-ascii", ""), ("iso-8859-1", "cp1252"), ("ISO8859-15", "iso8859_15"),
         ("windows-1252", "cp1252"), ("cp-1251", "cp1251"), ("x-sjis", "cp932"), ("ks_c_5601-1987", "cp949"),
-        ("gb2312", "gb18030"), ("koi8-u", "koi8_u"), ("iso-8859-8-i", "iso8859_8"), ("unicode-1-1-utf-7", "utf_7"),
+        ("gb2312", "gb18030"), ("windows-31j", "cp932"), ("cp50221", "iso2022_jp_ext"), ("koi8-u", "koi8_u"), ("iso-8859-8-i", "iso8859_8"), ("unicode-1-1-utf-7", "utf_7"),
         ("base64", None), ("zlib", None), ("rot13", None), ("unicode_escape", None), ("punycode", None),
         ("", None), ("x" * 500, None), ("../os", None),
     ],

@@ -251,6 +251,8 @@ def test_an_encoded_message_is_kept_closed() -> None:
         ("base64", b"A A!E-C\r\nAwQ", bytes(range(5))),
         ("base64", b"AAE=AgM=", bytes(range(4))),
         ("base64", b"AAECA", bytes(range(3))),
+        ("base64", b"aGVsbG8=\r\n\r\n___\r\nA list, https://list.example/\r\n", b"hello"),
+        ("base64", b"aGVsbG8=\r\n\r\nQUJD", b"helloABC"),
         ("base64", b"", b""),
         ("quoted-printable", b"a=3Db=3d=\r\nc=\nd", b"a=b=cd"),
         ("quoted-printable", b"a  \r\nb\t\r\nc= \r\nd ", b"a\r\nb\r\ncd"),

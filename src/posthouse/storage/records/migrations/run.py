@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import asyncpg
 import sqlalchemy as sa
+import structlog
 from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
@@ -18,11 +20,14 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from posthouse import errors
 from posthouse.storage.records.address import PostgresAddress, SqliteAddress, parse
+from posthouse.storage.records.postgres_hosts import Hosts
 
 _LOCK = 0x706F7374_686F7573
 """Advisory lock of PostgreSQL that one upgrade at a time holds ("posthous")."""
 
 _CONNECT_TIMEOUT = 10.0
+
+log = structlog.get_logger("migration")
 
 _running: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
 
@@ -33,7 +38,9 @@ def _one_at_a_time() -> asyncio.Lock:
 
 
 async def migrate(url: str) -> str:
-    """Upgrade and return the revision reached; at the newest already, nothing is written.
+    """Upgrade and return the revision reached; at the newest already, nothing is written. A
+    schema of a later release is left as it is, when this release's code works on it
+    (`schema_floor`): so processes of two releases run beside each other during an upgrade.
 
     :raises StorageUnavailable: the database is away, locked, or not a database.
     :raises Misconfigured: the URL is wrong, or the schema is newer than this release.
@@ -44,7 +51,7 @@ async def migrate(url: str) -> str:
             if isinstance(address, SqliteAddress):
                 return await asyncio.to_thread(_migrate_sqlite, address)
             return await _migrate_postgres(address)
-    except (DBAPIError, OSError, TimeoutError) as error:
+    except (DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
         raise errors.StorageUnavailable(detail=f"migration: {error}") from error
 
 
@@ -68,8 +75,12 @@ def _upgrade(connection: sa.Connection) -> str:
         return newest
     known = {script.revision for script in scripts.walk_revisions()}
     if current is not None and current not in known:
+        if _floor(connection) <= newest:
+            log.warning("schema_is_newer", schema=current, known=newest)
+            return newest
         raise errors.Misconfigured(
-            f"the database has schema {current}, which is newer than this release; install the release that made it",
+            f"the database has schema {current}, and this release ({newest}) is too old for it;"
+            " install the release that made it",
             code="schema_too_new",
         )
 
@@ -80,6 +91,13 @@ def _upgrade(connection: sa.Connection) -> str:
         environment.configure(connection=connection, transactional_ddl=True)
         environment.run_migrations()
     return newest
+
+
+def _floor(connection: sa.Connection) -> str:
+    """The oldest revision whose code works on this schema; revisions sort as text."""
+    if not sa.inspect(connection).has_table("schema_floor"):
+        return "9999"
+    return str(connection.execute(sa.text("SELECT max(revision) FROM schema_floor")).scalar())
 
 
 def _migrate_sqlite(address: SqliteAddress) -> str:
@@ -105,10 +123,11 @@ def _migrate_sqlite(address: SqliteAddress) -> str:
 
 
 async def _migrate_postgres(address: PostgresAddress) -> str:
+    hosts = Hosts(address, writes=True)
     engine = create_async_engine(
-        address.sqlalchemy_url,
+        "postgresql+asyncpg://",
         poolclass=sa.NullPool,
-        connect_args={"timeout": _CONNECT_TIMEOUT},
+        async_creator=lambda: hosts.connect(timeout=_CONNECT_TIMEOUT),
     )
     try:
         async with engine.begin() as connection:

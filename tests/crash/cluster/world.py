@@ -1,0 +1,193 @@
+"""What a fault run happens to: the engines, the processes, the sink, the network between them."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from bench import material
+from bench.cluster import NAMES, Engine, engines
+
+from posthouse.smtpd.sink.journal import Entry
+from tests.crash.cluster import network as networks
+from tests.crash.cluster.clients import Clients
+from tests.crash.cluster.forked import ForkedCluster
+from tests.crash.cluster.network import Network
+from tests.crash.load import TEMPLATE
+from tests.crash.receive_load import ACCOUNTS, CREW
+from tests.product import DOMAIN
+from tests.receiving import SMALL, free_port, make_accounts
+
+LEASE = 4.0
+CONNECTIONS = 4
+"""To the sink, of each process that sends."""
+MIX = "bounce=2%,defer=4%,slow-final-0.2=4%"
+
+LAYOUT: Mapping[str, str] = {
+    "api": "api",
+    "mx": "mx",
+    "worker": "render,send",
+    "far": "render,send,store",
+    "store": "store",
+    "index": "index",
+    "schedule": "schedule",
+}
+"""Two processes of each stage that may overtake the other; `far` lives behind the cable."""
+SENDERS = ("worker", "far")
+SKEWED = ("worker", "store")
+"""Processes whose clock can be set wrong."""
+
+_SETTINGS = """
+data_dir = "{directory}/data"
+hostname = "mail.{domain}"
+
+# engines
+[receive]
+mx = ["127.0.0.1:{mx}"]
+small = {small}
+least_free = 1
+connections_per_address = 100
+
+[dns]
+servers = ["{dns}"]
+timeout = 0.5
+
+[worker]
+lease = {lease}
+drain_timeout = 20
+
+[retry]
+first = 0.4
+factor = 1.3
+cap = 2
+
+[render]
+processes = 1
+
+[[routes]]
+domains = ["*"]
+kind = "static"
+hosts = ["127.0.0.1:{sink}"]
+tls = "none"
+connections = {connections}
+"""
+
+
+@cache
+def faketime() -> str | None:
+    """The library that sets a process's clock wrong, or None."""
+    found = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
+    return str(found[0]) if found else None
+
+
+@dataclass
+class World:
+    directory: Path
+    cluster: ForkedCluster
+    clients: Clients
+    sink: material.SinkProcess
+    log: Path
+    mx: int
+    network: Network | None
+    died: list[str] = field(default_factory=list[str])
+    """Processes that ended by themselves, with their last words."""
+
+    @property
+    def engines(self) -> Mapping[str, Engine]:
+        return self.cluster.found
+
+    def start_load(self, seed: int) -> None:
+        key = str(self.cluster.made["key"]["secret"])
+        self.cluster.call("POST", "/v1/templates", TEMPLATE, key=key)
+        self.clients.start(lambda: (self.cluster.url, key), self.mx, seed)
+
+    def set_clock(self, name: str, seconds: float) -> None:
+        self._clock_file(name).write_text(f"{seconds:+.0f}\n")
+
+    def _clock_file(self, name: str) -> Path:
+        return self.directory / f"{name}.clock"
+
+    def look_after(self) -> None:
+        """Notes what died by itself, and starts it again."""
+        for name, node in self.cluster.nodes.items():
+            if node.process is not None and not node.alive:
+                self.died.append(f"{name} ended by itself: {self.cluster.words(name)[-600:]}")
+                self.cluster.start((name,))
+
+    def waiting(self) -> dict[str, int]:
+        """Jobs in the queue by stage and lane, those set aside apart."""
+        depths: Sequence[dict[str, Any]] = self.cluster.call("GET", "/v1/queue")["depths"]
+        found: dict[str, int] = {}
+        for one in depths:
+            for kind in ("ready", "delayed", "buried"):
+                if one[kind]:
+                    found[f"{one['stage']}/{one['lane']} {kind}"] = one[kind]
+        return found
+
+    def entries(self) -> list[Entry]:
+        """The sink's log, complete once it has stopped."""
+        return msgspec.json.Decoder(Entry).decode_lines(self.log.read_bytes()) if self.log.exists() else []
+
+    def ledger(self) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = []
+        cursor = ""
+        while True:
+            page = self.get(f"/v1/messages?limit=200{cursor}")
+            rows.extend(page["data"])
+            if page["next"] is None:
+                return rows
+            cursor = f"&cursor={page['next']}"
+
+    def get(self, path: str) -> Any:
+        """With the tenant's key."""
+        return self.cluster.call("GET", path, key=str(self.cluster.made["key"]["secret"]))
+
+
+@contextmanager
+def world(directory: Path, names: Sequence[str] = NAMES, *, seed: int = 1) -> Generator[World, None, None]:
+    """Set up and running, without load. `directory`: user postgres must reach it.
+
+    :raises RuntimeError: something did not start.
+    """
+    with ExitStack() as stack:
+        found = stack.enter_context(engines(directory / "services", names))
+        clients = stack.enter_context(Clients())
+        log = directory / "sink.jsonl"
+        sink = stack.enter_context(material.sink("--log", str(log), "--mix", MIX, "--seed", str(seed)))
+        mx = free_port()
+        base = _SETTINGS.format(
+            directory=directory, domain=DOMAIN, mx=mx, small=SMALL, dns=clients.nameserver, lease=LEASE,
+            sink=sink.port, connections=CONNECTIONS,
+        )  # fmt: skip
+        cluster = ForkedCluster(directory, found, base, LAYOUT)
+        cluster.set_up("--domain", DOMAIN)
+        make_accounts(directory / "posthouse.toml", ACCOUNTS, aliases={"crew": CREW})
+        cable = None
+        if networks.cannot() is None:
+            ports = [*(engine.port for engine in found.values()), sink.port]
+            cable = stack.enter_context(networks.network(ports))
+            cluster.nodes["far"].prefix = cable.prefix
+            cluster.nodes["far"].host = cable.inside
+        one = World(directory, cluster, clients, sink, log, mx, cable)
+        _arrange_clocks(one)
+        cluster.prepare()
+        stack.callback(cluster.end)
+        cluster.start()
+        yield one
+
+
+def _arrange_clocks(one: World) -> None:
+    library = faketime()
+    for name in SKEWED if library is not None else ():
+        one.set_clock(name, 0)
+        one.cluster.nodes[name].variables |= {
+            "LD_PRELOAD": str(library),
+            "FAKETIME_TIMESTAMP_FILE": str(one.directory / f"{name}.clock"),
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            "FAKETIME_CACHE_DURATION": "1",
+        }
