@@ -33,7 +33,5 @@ async def test_a_late_copy_stores_nothing(inn: Inn, clock: ManualClock) -> None:
     for _ in range(2):
         await inn.queue.put([Job(STORE, Lane.TRANSACTIONAL, ACME, clock(), name)])
         await inn.work()
-    assert [
-        await inn.post.rows(f"SELECT count(*) FROM {table}") for table in ("email", "membership", "job")
-    ] == before
+    assert [await inn.post.rows(f"SELECT count(*) FROM {table}") for table in ("email", "membership", "job")] == before
     assert await inn.outcome(name) == outcome
