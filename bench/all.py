@@ -34,6 +34,7 @@ from bench import (
     parse,
     planned,
     postfix,
+    queues,
     search,
     send,
     submit,
@@ -54,6 +55,7 @@ BENCHMARKS: dict[str, ModuleType] = {
     "accept": accept,
     "deliver": deliver,
     "inbox": inbox,
+    "queues": queues,
     "planned": planned,
 }
 _QUICK: dict[str, list[str]] = {
@@ -68,9 +70,10 @@ _QUICK: dict[str, list[str]] = {
     "accept": ["--messages", "3000"],
     "deliver": ["--messages", "5000"],
     "inbox": ["--largest", "100000", "--rounds", "200"],
+    "queues": ["--jobs", "10000"],
     "planned": ["--seconds", "4"],
 }
-_WITH_POSTGRESQL = ("send", "submit", "search", "deliver", "inbox")
+_WITH_POSTGRESQL = ("send", "submit", "search", "deliver", "inbox", "queues")
 _FIRST = ("ratio", "times_faster")
 """Parts of the names of ratios: they say the same on every machine, so they come first."""
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"

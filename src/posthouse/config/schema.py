@@ -120,7 +120,9 @@ class Queue(Section):
     """What carries jobs between the stages."""
 
     url: Annotated[str, _schemes("records", "kafka")] = Field(
-        default="records:", description="`records:` (a table beside the ledger) or `kafka://HOST:PORT[,HOST:PORT…]`."
+        default="records:",
+        description="`records:` (a table beside the ledger) or `kafka://HOST:PORT[,HOST:PORT…]`, with "
+        "`?partitions=12&replication=1&prefix=posthouse` for the topics that are made.",
     )
 
 
