@@ -25,6 +25,7 @@ from rich.table import Table
 from bench import (
     accept,
     deliver,
+    failover,
     inbox,
     lanes,
     material,
@@ -53,6 +54,7 @@ BENCHMARKS: dict[str, ModuleType] = {
     "deliver": deliver,
     "inbox": inbox,
     "planned": planned,
+    "failover": failover,
 }
 _QUICK: dict[str, list[str]] = {
     "send": ["--messages", "10000"],
@@ -67,6 +69,7 @@ _QUICK: dict[str, list[str]] = {
     "deliver": ["--messages", "5000"],
     "inbox": ["--largest", "100000", "--rounds", "200"],
     "planned": ["--seconds", "4"],
+    "failover": ["--rate", "50"],
 }
 _WITH_POSTGRESQL = ("send", "submit", "search", "deliver", "inbox")
 _FIRST = ("ratio", "times_faster")

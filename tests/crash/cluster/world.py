@@ -11,7 +11,8 @@ from typing import Any
 
 import msgspec
 from bench import material
-from bench.cluster import NAMES, Engine, engines
+from bench.cluster import NAMES, Engine, engines, new_database
+from bench.standby import Standby
 
 from posthouse.smtpd.sink.journal import Entry
 from tests.crash.cluster import network as networks
@@ -94,12 +95,13 @@ class World:
     log: Path
     mx: int
     network: Network | None
+    standby: Standby
     died: list[str] = field(default_factory=list[str])
     """Processes that ended by themselves, with their last words."""
 
     @property
     def engines(self) -> Mapping[str, Engine]:
-        return self.cluster.found
+        return {**self.cluster.found, "postgres": self.standby.primary}
 
     def start_load(self, seed: int) -> None:
         key = str(self.cluster.made["key"]["secret"])
@@ -164,16 +166,19 @@ def world(directory: Path, names: Sequence[str] = NAMES, *, seed: int = 1) -> Ge
             directory=directory, domain=DOMAIN, mx=mx, small=SMALL, dns=clients.nameserver, lease=LEASE,
             sink=sink.port, connections=CONNECTIONS,
         )  # fmt: skip
-        cluster = ForkedCluster(directory, found, base, LAYOUT)
+        standby = Standby(found["postgres"], Engine("postgres", directory / "standby", free_port()))
+        stack.callback(standby.other.stop)
+        database = standby.both(new_database(found["postgres"].address))
+        cluster = ForkedCluster(directory, found, base, LAYOUT, database=database)
         cluster.set_up("--domain", DOMAIN)
         make_accounts(directory / "posthouse.toml", ACCOUNTS, aliases={"crew": CREW})
         cable = None
         if networks.cannot() is None:
-            ports = [*(engine.port for engine in found.values()), sink.port]
+            ports = [*(engine.port for engine in found.values()), standby.other.port, sink.port]
             cable = stack.enter_context(networks.network(ports))
             cluster.nodes["far"].prefix = cable.prefix
             cluster.nodes["far"].host = cable.inside
-        one = World(directory, cluster, clients, sink, log, mx, cable)
+        one = World(directory, cluster, clients, sink, log, mx, cable, standby)
         _arrange_clocks(one)
         cluster.prepare()
         stack.callback(cluster.end)
