@@ -1,11 +1,11 @@
 """Whether the plan's model foretells a real run: a burst into `posthouse serve`, its drain time
 and how long its messages take from the request to the sink's 250.
 
-Smaller bursts in the same run, one before and one after, so that a neighbour's load that comes or
-goes does not pass for an error of the model, give it its two numbers: how many messages a second
-leave when nothing is submitted, and how many fewer for each that is (client, server and sink share
-the cores). What another rate for another time does is told by `posthouse.capacity.queueing`, which
-knows only these, and measured. A burst is submitted by a schedule, in batches of 100, whether or not it is answered.
+As in a plan, what the model is given are costs, cores and the burst. The costs (CPU of a message
+that is sent, with the sink's; of one that is submitted, with the client's; the part of the cores
+that all this can use) come from two smaller bursts at another rate, one before and one after. The
+cores are what neighbours left of this machine, by /proc/stat: on a quiet one, all. The rest is
+`posthouse.capacity.queueing`. A burst is submitted by a schedule, in batches of 100.
 
 `main_cpu_us`, `render_cpu_us` and `ledger_octets` are costs for `posthouse plan`.
 """
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import tempfile
 import threading
 import time
@@ -27,11 +28,58 @@ from bench.client import percentile
 from bench.report import Report, main
 from bench.send import warm
 from bench.server import UNLIMITED, Server, batch, server
-from posthouse.capacity.queueing import Burst, Drained, drained
+from posthouse.capacity.queueing import Burst, drained
 
 PER_BATCH = 100
 _BARS = {"drain_error": ("≤", 0.25), "p99_error": ("≤", 0.25)}
 _SUBMITTERS = 8
+
+
+@dataclass(frozen=True)
+class Spent:
+    """CPU seconds up to a moment: of the server, its render processes, the sink and the client
+    together, and of everybody else on this machine."""
+
+    at: float
+    ours: float
+    others: float
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of a run: `cores` are those that others left."""
+
+    seconds: float
+    sent: int
+    submitted: float
+    ours: float
+    cores: float
+
+
+class _Sampler(threading.Thread):
+    """Notes what was spent, ten times a second."""
+
+    def __init__(self, posthouse: Server, sink: material.SinkProcess) -> None:
+        super().__init__(daemon=True)
+        self._pids = [*posthouse.pids(), sink.process.pid, os.getpid()]
+        self._ended = threading.Event()
+        self.found: list[Spent] = []
+
+    def run(self) -> None:
+        while not self._ended.wait(0.1):
+            ours = sum(map(material.cpu_seconds, self._pids))
+            self.found.append(Spent(time.time(), ours, _busy() - ours))
+
+    def stop(self) -> list[Spent]:
+        self._ended.set()
+        self.join()
+        return self.found
+
+
+def _busy() -> float:
+    """CPU seconds of all cores that were not idle, with what a hypervisor took."""
+    user, nice, system, _, _, irq, soft, steal, *_ = map(int, Path("/proc/stat").read_text().split()[1:11])
+    return (user + nice + system + irq + soft + steal) / os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
@@ -44,6 +92,7 @@ class Ran:
     last: float
     waits: Sequence[float]
     arrivals: Sequence[float]
+    spent: Sequence[Spent]
     cpu_main: float
     cpu_render: float
 
@@ -51,15 +100,26 @@ class Ran:
     def drain(self) -> float:
         return self.last - self.end
 
-    def rate_during(self) -> float:
-        """Messages a second that left while the burst lasted, without its first tenth."""
-        begin = self.start + (self.end - self.start) / 10
-        return sum(begin <= at < self.end for at in self.arrivals) / (self.end - begin)
+    def during(self) -> Phase:
+        """The burst, without its first tenth."""
+        return self._phase(self.start + (self.end - self.start) / 10, self.end)
 
-    def rate_after(self) -> float:
-        """And from its end on, without the last tenth, in which queues of connections run dry."""
-        until = self.end + (self.last - self.end) * 0.9
-        return sum(self.end <= at < until for at in self.arrivals) / (until - self.end)
+    def after(self) -> Phase:
+        """From its end on, without the last tenth, in which connections run dry."""
+        return self._phase(self.end, self.end + (self.last - self.end) * 0.9)
+
+    def _phase(self, begin: float, end: float) -> Phase:
+        within = [one for one in self.spent if begin <= one.at <= end]
+        first, last = within[0], within[-1]
+        seconds = last.at - first.at
+        submitted = len(self.waits) / (self.end - self.start) if end <= self.end else 0.0
+        return Phase(
+            seconds,
+            sum(first.at <= at < last.at for at in self.arrivals),
+            submitted * seconds,
+            last.ours - first.ours,
+            (os.cpu_count() or 1) - (last.others - first.others) / seconds,
+        )
 
 
 def burst(posthouse: Server, sink: material.SinkProcess, journal: Path, rate: float, seconds: float) -> Ran:
@@ -69,17 +129,20 @@ def burst(posthouse: Server, sink: material.SinkProcess, journal: Path, rate: fl
     offset = journal.stat().st_size
     main_before, render_before = _cpu(posthouse)
     due: dict[str, float] = {}
+    sampler = _Sampler(posthouse, sink)
+    sampler.start()
     start = time.time() + 0.2
     _submit(posthouse, [start + n * PER_BATCH / rate for n in range(count)], due)
     end = start + count * PER_BATCH / rate
     sink.wait_for(int(before) + count * PER_BATCH, 600)
     while posthouse.waiting():
         time.sleep(0.05)
+    spent = sampler.stop()
     main_after, render_after = _cpu(posthouse)
     arrivals = _arrivals(journal, offset, due)
     waits = [arrivals[name] - at for name, at in due.items()]
     used = (main_after - main_before, render_after - render_before)
-    return Ran(start, max(end, start), max(arrivals.values()), waits, sorted(arrivals.values()), *used)
+    return Ran(start, end, max(arrivals.values()), waits, sorted(arrivals.values()), spent, *used)
 
 
 def _submit(posthouse: Server, moments: Sequence[float], due: dict[str, float]) -> None:
@@ -124,27 +187,33 @@ def _cpu(posthouse: Server) -> tuple[float, float]:
 
 
 @dataclass(frozen=True)
-class Calibration:
-    """Messages a second that leave when nothing is submitted, and the part of it that each
-    message a second that is submitted costs."""
+class Costs:
+    """CPU seconds of a message that is sent, and of one that is submitted; the parts of the cores
+    at hand that are used while a burst lasts and after it (a lock or a wait leaves some idle)."""
 
-    after: float
-    lost: float
+    send: float
+    submit: float
+    used_during: float
+    used_after: float
 
-    def during(self, rate: float) -> float:
-        return max(self.after - self.lost * rate, self.after / 20)
+    def during(self, cores: float, rate: float) -> float:
+        """Messages a second that leave while `rate` are submitted."""
+        left = self.used_during * cores - rate * self.submit
+        return max(left, self.used_during * cores / 20) / self.send
+
+    def after(self, cores: float) -> float:
+        return self.used_after * cores / self.send
 
 
-def calibrated(runs: Sequence[Ran], submitted: float) -> Calibration:
-    """:param submitted: the rate of these runs."""
-    after = sum(each.rate_after() for each in runs) / len(runs)
-    during = sum(each.rate_during() for each in runs) / len(runs)
-    return Calibration(after, max(0.0, after - during) / submitted)
-
-
-def foretold(calibration: Calibration, rate: float, seconds: float) -> Drained:
-    """The model's word for another burst."""
-    return drained(Burst(rate, seconds), calibration.during(rate), calibration.after)
+def calibrated(runs: Sequence[Ran]) -> Costs:
+    during, after = [run.during() for run in runs], [run.after() for run in runs]
+    send = sum(each.ours for each in after) / sum(each.sent for each in after)
+    submit = sum(each.ours - each.sent * send for each in during) / sum(each.submitted for each in during)
+    used_during, used_after = (
+        sum(each.ours for each in phases) / sum(each.cores * each.seconds for each in phases)
+        for phases in (during, after)
+    )
+    return Costs(send, max(0.0, submit), used_during, used_after)
 
 
 def run(times: float, seconds: float) -> dict[str, float]:
@@ -155,26 +224,20 @@ def run(times: float, seconds: float) -> dict[str, float]:
         journal = Path(temporary) / "sink.jsonl"
         with material.sink("--log", str(journal)) as sink, server(sink.port, settings=UNLIMITED) as posthouse:
             warm(posthouse, sink)
-            about = burst(posthouse, sink, journal, 3000, 1.0).rate_after()  # how fast is this machine?
-            submitted, rate = round(1.5 * about), round(times * about)
-            before = burst(posthouse, sink, journal, submitted, seconds * 0.6)
+            first = burst(posthouse, sink, journal, 6000, 1.0).after()  # how fast is this machine?
+            about = first.sent / first.seconds
+            before = burst(posthouse, sink, journal, round(2 * about), seconds * 0.5)
             database = posthouse.directory / "data" / "posthouse.db"
             size = database.stat().st_size
-            measured = burst(posthouse, sink, journal, rate, seconds)
+            measured = burst(posthouse, sink, journal, round(times * about), seconds)
             grown = database.stat().st_size - size
-            after = burst(posthouse, sink, journal, submitted, seconds * 0.6)
-    calibration = calibrated((before, after), submitted)
-    return {
-        **_figures(foretold(calibration, rate, seconds), measured, grown),
-        "burst_per_second": rate,
-        "during_foretold_per_second": calibration.during(rate),
-        "during_per_second": measured.rate_during(),
-        "after_foretold_per_second": calibration.after,
-        "after_per_second": measured.rate_after(),
-    }
+            after = burst(posthouse, sink, journal, round(2 * about), seconds * 0.5)
+    return _figures(calibrated((before, after)), measured, round(times * about), seconds, grown)
 
 
-def _figures(told: Drained, measured: Ran, grown: int) -> dict[str, float]:
+def _figures(costs: Costs, measured: Ran, rate: float, seconds: float, grown: int) -> dict[str, float]:
+    during, after = measured.during(), measured.after()
+    told = drained(Burst(rate, seconds), costs.during(during.cores, rate), costs.after(after.cores))
     count = len(measured.waits)
     p50, p99 = (percentile(measured.waits, part) for part in (0.5, 0.99))
     return {
@@ -186,7 +249,16 @@ def _figures(told: Drained, measured: Ran, grown: int) -> dict[str, float]:
         "p99_s": p99,
         "p50_foretold_s": told.p50,
         "p50_s": p50,
+        "during_foretold_per_second": costs.during(during.cores, rate),
+        "during_per_second": during.sent / during.seconds,
+        "after_foretold_per_second": costs.after(after.cores),
+        "after_per_second": after.sent / after.seconds,
         "messages": float(count),
+        "burst_per_second": rate,
+        "cores_during": during.cores,
+        "cores_after": after.cores,
+        "send_cpu_us": costs.send * 1e6,
+        "submit_cpu_us": costs.submit * 1e6,
         "main_cpu_us": measured.cpu_main / count * 1e6,
         "render_cpu_us": measured.cpu_render / count * 1e6,
         "ledger_octets": grown / count,

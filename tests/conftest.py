@@ -4,7 +4,7 @@
     records       the same, opened
     queue, clock  a queue over `records`, under a clock that the test moves
     kafka_queue   a queue on Kafka over PostgreSQL, under the same clock
-    blobs         a store, local and S3 in turn
+    blobs         a store: local, S3, and S3 behind copies in memory, in turn
     opensearch_url              an index of its own
     sqlite_url, postgres_url, fresh_database, s3_server    one engine only
 
@@ -35,6 +35,7 @@ import pytest
 
 from posthouse.clock import SECOND
 from posthouse.storage.blobs.base import Blobs
+from posthouse.storage.blobs.cached import CachedBlobs, Memory
 from posthouse.storage.blobs.factory import open_blobs
 from posthouse.storage.queue.records import RecordsQueue
 from posthouse.storage.records.base import Records
@@ -54,7 +55,7 @@ S3_ACCESS_KEY, S3_SECRET_KEY, S3_BUCKET = "test", "testsecret", "test"
 # The fixtures, and the params naming them, by which a test shows that it needs a service.
 SERVICES = {
     "postgres": {"postgres_server", "postgres_url", "kafka_queue"},
-    "s3": {"s3_server", "s3_blobs"},
+    "s3": {"s3_server", "s3_blobs", "cached_blobs"},
     "kafka": {"kafka_server", "kafka_queue"},
     "redis": {"redis_server"},
     "opensearch": {"opensearch_server", "opensearch_url"},
@@ -358,6 +359,17 @@ async def s3_blobs(s3_server: str) -> AsyncIterator[Blobs]:
     await opened.close()
 
 
-@pytest.fixture(params=[pytest.param("local_blobs", id="local"), pytest.param("s3_blobs", id="s3")])
+@pytest.fixture
+def cached_blobs(s3_blobs: Blobs) -> Blobs:
+    return CachedBlobs(s3_blobs, Memory(1_000_000))
+
+
+@pytest.fixture(
+    params=[
+        pytest.param("local_blobs", id="local"),
+        pytest.param("s3_blobs", id="s3"),
+        pytest.param("cached_blobs", id="cached"),
+    ]
+)
 def blobs(request: pytest.FixtureRequest) -> Blobs:
     return request.getfixturevalue(request.param)

@@ -22,7 +22,7 @@ from tests.conftest import S3_ACCESS_KEY, S3_BUCKET, S3_SECRET_KEY, SERVICES_DIR
 from tests.contract import processes
 
 
-@pytest.mark.parametrize("size", [0, 1, 1000, 6_000_000])
+@pytest.mark.parametrize("size", [0, 1, 1000, 6_000_000, 40_000_001])
 async def test_what_is_put_is_got(blobs: Blobs, size: int) -> None:
     data = os.urandom(size)
     key = await blobs.put(data)

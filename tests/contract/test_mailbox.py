@@ -9,6 +9,9 @@ import operator
 import pytest
 
 from posthouse import errors
+from posthouse.mailbox import placing
+from posthouse.mailbox.books import Books
+from posthouse.mailbox.entries import Email
 from posthouse.mailbox.model import Anchor, Change
 from posthouse.storage.records.base import Tx
 from tests.mailboxes import SMALL, House, letter
@@ -190,6 +193,27 @@ async def test_people_split_and_merge_and_it_stays_so(ann: House) -> None:
         await ann.mailboxes.merge(1, [1, 99])
     with pytest.raises(errors.NotFound):
         await ann.mailboxes.split(1, [99])
+
+
+async def test_a_large_thread_is_not_made_anew_for_each_delivery(ann: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A split by hand makes every later mail of its thread a case for a review."""
+    await ann.append(letter(1), letter(2, answers=1, subject="Re: Hello"))
+    new = await ann.mailboxes.split(1, [2])
+    monkeypatch.setattr(placing, "MOST_REVIEWED", 5)
+    loads: list[set[int]] = []
+    load = Books.load_emails_of
+
+    async def counted(self: Books, tx: Tx, account: int, threads: set[int]) -> list[Email]:
+        loads.append(threads)
+        return await load(self, tx, account, threads)
+
+    monkeypatch.setattr(Books, "load_emails_of", counted)
+    for n in range(3, 15):
+        (told,) = await ann.append(letter(n, answers=n - 1 if n > 3 else 1, subject="Re: Hello"))
+        assert told.thread == 1
+    assert len(loads) == 5
+    assert (await ann.reading.threads(1, [new]))[0].members == (2,)
+    assert not await ann.wrong()
 
 
 async def test_mailboxes_are_a_tree(ann: House) -> None:

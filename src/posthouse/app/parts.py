@@ -52,6 +52,7 @@ from posthouse.rendering.process import Setup
 from posthouse.seal import load_or_create
 from posthouse.storage.blob_uses import NotedBlobs
 from posthouse.storage.blobs.base import Blobs
+from posthouse.storage.blobs.cached import Memory, near
 from posthouse.storage.blobs.factory import open_blobs
 from posthouse.storage.bus.base import Bus
 from posthouse.storage.bus.factory import Shared
@@ -211,10 +212,10 @@ async def _storage(settings: Settings, stack: AsyncExitStack) -> Storage:
     stack.push_async_callback(records.close)
     clock, measure = await cluster_clock(records)
     lagging = await lagging_records(settings, records, stack)
-    plain = await open_blobs(**values.blob_options(settings))
-    blobs = NotedBlobs(records, plain, clock)
+    memory = Memory(settings.blobs.cache)
+    blobs = NotedBlobs(records, near(await open_blobs(**values.blob_options(settings)), memory), clock)
     stack.push_async_callback(blobs.close)
-    queue = await open_queue(settings.queue.url, records, plain, clock=clock)
+    queue = await open_queue(settings.queue.url, records, blobs, clock=clock)
     stack.push_async_callback(queue.close)
     if records.capabilities.exclusive:
         await queue.free_leases()
@@ -222,8 +223,9 @@ async def _storage(settings: Settings, stack: AsyncExitStack) -> Storage:
     await set_back.at_start()
     # Apart from the attachments of the sending flow, which nobody counts: what arrived is collected.
     arrived = await open_blobs(**values.blob_options(settings, "mail"))
-    stack.push_async_callback(arrived.close)
-    contents = Contents(records, arrived, small=settings.receive.small, clock=clock)
+    copied = near(arrived, memory)  # what checks and mends looks at the store itself
+    stack.push_async_callback(copied.close)
+    contents = Contents(records, copied, small=settings.receive.small, clock=clock)
     return Storage(records, queue, blobs, arrived, contents, set_back, clock, measure, *guarded(records), lagging)
 
 

@@ -34,7 +34,8 @@ async def command(
     else:
         for sentence in task["mended"]:
             session.out.say(f"Mended: {one_line(sentence)}")
-        session.out.table(_COLUMNS, found, empty="")
+        if found:
+            session.out.table(_COLUMNS, found, empty="")
         session.out.say(
             f"{count(task['found'], 'finding')}." if task["found"] else "All is as it should be.", style="bold"
         )

@@ -67,7 +67,7 @@ async def move(
         box = await places.named(client, account, to)
         change = {"emails": numbers, ("add_mailboxes" if copy else "mailboxes"): [box["id"]]}
         done = await client.patch(places.account_path(account, "emails"), change)
-    _done(session.out, done, f"{len(numbers) - len(done['missing'])} in {box['path']}.")
+    _done(session.out, done, f"{count(len(numbers) - len(done['missing']), 'email')} in {box['path']}.")
 
 
 async def flag(
@@ -90,7 +90,7 @@ async def flag(
     change = {"emails": numbers, "add_keywords": more, "remove_keywords": fewer}
     async with session.client() as client:
         done = await client.patch(places.account_path(account, "emails"), change)
-    _done(session.out, done, f"{len(numbers) - len(done['missing'])} marked.")
+    _done(session.out, done, f"{count(len(numbers) - len(done['missing']), 'email')} marked.")
 
 
 def _done(out: Output, done: dict[str, Any], sentence: str) -> None:
@@ -139,7 +139,7 @@ def _view(out: Output, email: dict[str, Any], lies_in: list[str], *, headers: bo
         ("marked", email["keywords"]),
         ("thread", email["thread"]),
         ("size", shown(email["size"])),
-        ("proved by", _proof(email.get("authentication"))),
+        ("proof", _proof(email.get("authentication"))),
         ("filter", _verdict(email.get("verdict"))),
         ("arrived as", email.get("inbound_id")),
     ]

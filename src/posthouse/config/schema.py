@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from posthouse.config.units import Octets, Seconds, Unit
+from posthouse.config.units import Octets, Seconds, Unit, octets
 
 Role = Literal["api", "render", "send", "schedule", "mx", "store", "index"]
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -112,6 +112,9 @@ class Blobs(Section):
     region: str = Field(default="us-east-1", description="Region of the bucket.")
     access_key: SecretStr | None = Field(default=None, description="Access key id of the object store.")
     secret_key: SecretStr | None = Field(default=None, description="Secret key of the object store.")
+    cache: Annotated[int, BeforeValidator(octets), Field(ge=0), Unit("bytes")] = Field(
+        default=64 * 1024 * 1024, description="Copies of small objects in a process's memory, before S3; 0 for none."
+    )
 
 
 class Queue(Section):
@@ -135,7 +138,8 @@ class Search(Section):
 
     url: Annotated[str, _schemes("records", "http", "https")] = Field(
         default="records:",
-        description="`records:` (FTS5 beside SQLite, text search in PostgreSQL) or an OpenSearch server's address.",
+        description="`records:` (FTS5 beside SQLite, text search in PostgreSQL) or OpenSearch's "
+        "`http(s)://[USER:PASSWORD@]HOST[:PORT][/INDEX][?shards=5&replicas=1&ca=FILE]`.",
     )
 
 

@@ -4,7 +4,8 @@
    is not filed (RFC 5228 §4.4); `junk` and `not_junk` overrule the verdict, but not a virus.
 2. Junk goes to Junk, and a copy of it to nobody. Only rules that ask about spam file it.
 3. The account's own forward applies to the rest; a message that would go in circles stays.
-4. A vacation answer is due when RFC 3834 allows one and somebody reads the mail here.
+4. A vacation answer is due when RFC 3834 allows one, somebody reads the mail here, and its sender is
+   proved: behind a front server (LMTP) that is the server's to see to.
 
 Pure: the same message is decided the same way each time.
 """
@@ -19,6 +20,7 @@ from posthouse.inbound.decision import Decision, Folders, by_verdict
 from posthouse.inbound.fields import Fields
 from posthouse.inbound.forwarding import circles, own_address
 from posthouse.inbound.model import Arrival, Recipient, Verdict
+from posthouse.inbound.proof import is_proved
 from posthouse.mail import rules
 from posthouse.mail.address import parse_mailbox
 from posthouse.mail.parse import search_text
@@ -180,6 +182,8 @@ def _answers(
         header=header,
         junk=plan.junk,
     )
+    if why is None and arrival.evidence.listener != "lmtp" and not is_proved(arrival):
+        why = "Nothing proves that it came from the address that would get it."
     if why is not None:
         plan.reasons.append(f"No automatic answer. {why}")
     return why is None

@@ -28,15 +28,15 @@ _BY: Final = {
     "submission": "SMTP from a user of ours",
 }
 _SESSION: Final = {
-    "helo_ip": "it greeted with a bare IP address",
-    "helo_unresolvable": "the name that it greeted with does not exist",
-    "early_talker": "it spoke before it was its turn",
-    "helo_ours": "it greeted with our own name",
-    "helo_unqualified": "it greeted with no full host name",
-    "rdns_none": "its address has no name in DNS",
-    "rdns_unconfirmed": "the name of its address does not lead back to it",
-    "sender_null_mx": "the sender's domain takes no mail",
-    "sender_unresolvable": "the sender's domain does not exist",
+    "helo_ip": "The server greeted with a bare IP address.",
+    "helo_unresolvable": "The name that the server greeted with does not exist.",
+    "early_talker": "The server spoke before it was its turn.",
+    "helo_ours": "The server greeted with our own name.",
+    "helo_unqualified": "The server greeted with no full host name.",
+    "rdns_none": "The server's address has no name in DNS.",
+    "rdns_unconfirmed": "The name of the server's address does not lead back to it.",
+    "sender_null_mx": "The sender's domain takes no mail.",
+    "sender_unresolvable": "The sender's domain does not exist.",
 }
 
 
@@ -100,7 +100,8 @@ def explain(message: Received, deliveries: Sequence[Delivery], now: int) -> Expl
 def explain_refusal(refusal: Refusal) -> Explanation:
     """Why it was not taken, and what the sender was told."""
     at = rfc3339(refusal.at)
-    told = [f"Refused {_STAGES.get(refusal.stage, 'in the session')}: {_clean(refusal.reason)}."]
+    why = _REFUSED.get(refusal.reason, _clean(refusal.reason))
+    told = [f"Refused {_STAGES.get(refusal.stage, 'in the session')}: {why}."]
     evidence = _read(refusal.evidence, Evidence) if refusal.evidence else None
     where = f"{_clean(refusal.helo) or 'a server without a name'} [{_clean(refusal.peer)}]"
     sender = f"<{_clean(refusal.reverse_path)}>"
@@ -108,10 +109,29 @@ def explain_refusal(refusal: Refusal) -> Explanation:
     if evidence is not None:
         told += list(_evidence(evidence))
     told.append(f"The sender was told “{_clean(refusal.reply)}”. Nothing was kept; telling its author is up to them.")
-    summary = f"Refused {rfc3339(refusal.at)}: {_clean(refusal.reason)}."
+    summary = f"Refused {rfc3339(refusal.at)}: {why}."
     return Explanation(refusal.id, "refused", summary, [Sentence(at, text) for text in (first, *told)])
 
 
+_REFUSED: Final = {
+    "unknown_recipient": "nobody here has the address",
+    "malformed_recipient": "the recipient's address cannot exist here",
+    "disabled": "the mailbox is disabled",
+    "alias_loops": "the alias leads back to itself, or to too many",
+    "relay": "mail for that domain is not received here",
+    "mailbox_full": "the mailbox is full",
+    "too_large": "the message is larger than the whole mailbox",
+    "too_many_recipients": "the message has too many recipients",
+    "srs_invalid": "the address is made like one of ours for mail that was sent on, and is none",
+    "srs_not_notice": "the address takes only notices about mail that was sent on",
+    "greylisted": "greylisting asks an unknown sender to come again",
+    "listed": "a DNS list names the server or the sender",
+    "unknown_sender": "the sender's address is of a domain here, and nobody has it",
+    "dmarc": "the policy of the domain in From asks to refuse it, and nothing proves it",
+    "spam": "every account that it was for sees it as spam",
+    "hops": "it has passed so many servers that it must be in a loop",
+}
+"""A refusal's reason, by code."""
 _STAGES: Final = {
     "connect": "at the connection",
     "hello": "at the greeting",
@@ -142,7 +162,7 @@ def _evidence(evidence: Evidence) -> Iterator[str]:
     for flaw in evidence.flaws[:20]:
         if flaw == "helo_ours" and _is_loopback(evidence.peer):
             continue  # this machine may
-        yield f"In the session {_SESSION.get(flaw, f'something was odd ({_clean(flaw)})')}."
+        yield _SESSION.get(flaw, f"Something in the session was odd ({_clean(flaw)}).")
     for hit in evidence.listings[:20]:
         says = f", which says “{_clean(hit.text)}”" if hit.text else ""
         kind = "speaks against" if hit.weight > 0 else "speaks for"

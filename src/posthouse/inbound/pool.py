@@ -19,7 +19,7 @@ from prometheus_client import Counter
 from posthouse.errors import Unavailable
 from posthouse.inbound.examine import LARGE, Examined, Given, examine, plain
 from posthouse.inbound.examiner import ANSWER, encode
-from posthouse.net.child import Child, launch
+from posthouse.net.child import Child, code, launch
 
 log = structlog.get_logger("examine")
 
@@ -34,7 +34,7 @@ _PATIENCE = 20.0
 """Seconds for one batch; past it the process is taken for hung."""
 _WAIT = 120.0
 """Seconds for all batches of a call."""
-_MODULE = "posthouse.inbound.examiner"
+_CHILD = code("posthouse.inbound.examiner")
 _ENDED = "the processes that examine messages are stopped"
 _FATAL = "processes ended while they examined it"
 
@@ -177,7 +177,7 @@ class ExaminePool:
                 return
 
     async def _launch(self) -> None:
-        process = await launch(_MODULE, lambda child: self._adopt(_Process(self, child)), b"")
+        process = await launch(_CHILD, lambda child: self._adopt(_Process(self, child)), b"")
         if self._closed:
             process.close()
 

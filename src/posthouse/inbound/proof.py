@@ -1,4 +1,5 @@
-"""Whether a sender may be told of a failure: only one that the envelope proved. Pure.
+"""Whether a sender may be told of a failure, or that somebody is away: only one that the envelope
+proved. Pure.
 
 A notice to an address that somebody made up is backscatter, so SPF must have passed for the
 reverse-path's own domain, or DMARC for a domain of the same organisation.
@@ -21,13 +22,16 @@ def untold(arrival: Arrival, parsed: Parsed) -> str:
         return "it came from a list or a program"
     if parsed.structure.type == "multipart/report":
         return "it is a report itself"
+    return "" if is_proved(arrival) else "nothing proves that it came from there"
+
+
+def is_proved(arrival: Arrival) -> bool:
+    """Whether the reverse-path is that of whoever sent it."""
     domain = normal(arrival.reverse_path.rpartition("@")[2])
-    if domain is None or not _proved(arrival.evidence.auth, domain):
-        return "nothing proves that it came from there"
-    return ""
+    return domain is not None and _speaks_for(arrival.evidence.auth, domain)
 
 
-def _proved(auth: Authentication, domain: str) -> bool:
+def _speaks_for(auth: Authentication, domain: str) -> bool:
     spf = auth.spf
     if spf.result == "pass" and spf.scope == "mailfrom" and normal(spf.domain) == domain:
         return True

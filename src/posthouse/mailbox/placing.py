@@ -16,6 +16,10 @@ from posthouse.mailbox.model import Delivery
 from posthouse.mailbox.threading import name, number
 from posthouse.storage.records.base import Row, Tx
 
+MOST_REVIEWED = 1000
+"""Emails of threads that are made anew. Larger ones only grow, so that a delivery stays quick; a
+split or merge by hand still moves any number."""
+
 Found = list[tuple[bytes, Candidate]]
 """Rows of the look-ups: the key and the email that it found."""
 
@@ -59,7 +63,7 @@ class Placing:
     async def __call__(self, tx: Tx, email: int, keys: Keys) -> str:
         """Decide for one email; why so."""
         placement = self._batch.place(name(email), keys)
-        if placement.review:
+        if placement.review and await self._is_small(tx, {number(one) for one in placement.review}):
             await self._review(tx, email, keys, placement)
         else:
             thread = self._thread(placement)
@@ -69,6 +73,9 @@ class Placing:
             self._batch.put(name(email), keys, placement, name(thread))
         self._new[email] = keys
         return placement.why
+
+    async def _is_small(self, tx: Tx, threads: set[int]) -> bool:
+        return sum([(await self._loaded(tx, one)).emails for one in threads]) <= MOST_REVIEWED
 
     def _thread(self, placement: Placement) -> int:
         if placement.thread is not None:

@@ -119,15 +119,22 @@ class Child(asyncio.Protocol):
         if not self.ready:
             self.ready = True
             self.began()
-        elif self.answered(frame):
+        elif self.answered(frame) and self._watch is None:  # what was given meanwhile is watched already
             self._expect()
 
 
 ChildT = TypeVar("ChildT", bound=Child)
 
 
-async def launch(module: str, make: Callable[[subprocess.Popen[bytes]], ChildT], setup: bytes) -> ChildT:
-    """Start `module.main` and give it its first frame.
+def code(module: str) -> str:
+    """What runs `module.main` in a child, with the number of its socket."""
+    return f"import sys; from {module} import main; main(int(sys.argv[1]))"
+
+
+async def launch(run: str, make: Callable[[subprocess.Popen[bytes]], ChildT], setup: bytes) -> ChildT:
+    """Start one and give it its first frame.
+
+    :param run: see `code`.
 
     :raises OSError: the machine is out of processes or memory.
     """
@@ -136,12 +143,7 @@ async def launch(module: str, make: Callable[[subprocess.Popen[bytes]], ChildT],
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER)
     try:
         process = subprocess.Popen(  # noqa: S603, ASYNC220 - our own module; fork and exec take a millisecond
-            [
-                sys.executable,
-                "-c",
-                f"import sys; from {module} import main; main(int(sys.argv[1]))",
-                str(theirs.fileno()),
-            ],
+            [sys.executable, "-c", run, str(theirs.fileno())],
             pass_fds=(theirs.fileno(),),
             stdin=subprocess.DEVNULL,
             start_new_session=True,  # a Ctrl-C is for the server, which ends us when it has finished

@@ -7,34 +7,31 @@ the batch that a process is at.
 from __future__ import annotations
 
 import asyncio
-import socket
 import subprocess
-import sys
 from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import cast
 
 import msgspec
 import structlog
 from prometheus_client import Counter
 
 from posthouse.errors import Unavailable
-from posthouse.rendering.process import LENGTH, Answer, Context, Failure, Request, Setup, Task
+from posthouse.net.child import Child, code, launch
+from posthouse.rendering.process import Answer, Context, Failure, Request, Setup, Task
 from posthouse.storage.queue.base import Lane
 
 log = structlog.get_logger("render")
 
 TASKS_IN_BATCH = 32
 """About ten milliseconds of signatures: what an urgent message waits for at most."""
-_CHILD = "import sys; from posthouse.rendering.process import main; main(int(sys.argv[1]))"
+_CHILD = code("posthouse.rendering.process")
 _AHEAD = 2
 """Batches given to a process at once, so that it never waits for the next."""
 _CONTEXTS = 288
 _CONTEXT_OCTETS = 64 * 1024 * 1024
 """Bounds of what a process keeps of the messages' common parts."""
-_SOCKET_BUFFER = 4 * 1024 * 1024
 _PATIENCE = 60.0
 """Seconds for one batch; past it the process is taken for hung."""
 
@@ -193,64 +190,29 @@ class RenderPool:
         together.add_done_callback(collect)
 
     async def _launch(self) -> None:
-        ours, theirs = socket.socketpair()
-        for end in (ours, theirs):
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER)
-        try:
-            child = subprocess.Popen(  # noqa: S603, ASYNC220 - our own module; fork and exec take a millisecond
-                [sys.executable, "-c", _CHILD, str(theirs.fileno())],
-                pass_fds=(theirs.fileno(),),
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,  # a Ctrl-C is for the server, which ends us when it has finished
-            )
-        except OSError:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
-        process = _Process(self, child)
-        self._processes.append(process)
-        await asyncio.get_running_loop().create_unix_connection(lambda: process, sock=ours)
-        process.write(msgspec.msgpack.encode(self._setup))
+        setup = msgspec.msgpack.encode(self._setup)
+        process = await launch(_CHILD, lambda child: self._adopt(_Process(self, child)), setup)
         if self._closed:
             process.close()
 
+    def _adopt(self, process: _Process) -> _Process:
+        self._processes.append(process)
+        return process
 
-class _Process(asyncio.Protocol):
-    """One render process: its socket, its batches in order, the contexts it knows."""
 
-    def __init__(self, pool: RenderPool, child: subprocess.Popen[bytes]) -> None:
+class _Process(Child):
+    """One render process: its batches in order, the contexts it knows."""
+
+    def __init__(self, pool: RenderPool, process: subprocess.Popen[bytes]) -> None:
+        super().__init__(process, _PATIENCE)
         self._pool = pool
-        self._child = child
-        self.pid = child.pid
         self.batches: OrderedDict[int, _Batch] = OrderedDict()
         self._known: OrderedDict[str, int] = OrderedDict()
         """Contexts that the process keeps, the least used first, with about the octets that each takes."""
         self._kept = 0
         self._number = 0
-        self.ready = False
-        """It has read its setup. Until then it is given nothing: a process that cannot even
-        start must not be held against a message."""
-        self._transport: asyncio.Transport | None = None
-        self._pieces: list[bytes] = []
-        self._have = 0
-        self._need = LENGTH.size
-        self._in_body = False
         self._decode = msgspec.msgpack.Decoder(Answer).decode
         self._encode = msgspec.msgpack.Encoder().encode
-        self._watch: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-        self._transport.set_write_buffer_limits(high=_SOCKET_BUFFER)
-        self._expect()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._watch is not None:
-            self._watch.cancel()
-        self._child.kill()
-        self._child.wait()
-        self._pool.died(self)
 
     def send(self, batch: _Batch) -> None:
         fresh: list[Context] = []
@@ -266,8 +228,6 @@ class _Process(asyncio.Protocol):
         self._number += 1
         self.batches[self._number] = batch
         self.write(self._encode(Request(self._number, drop, fresh, list(batch.tasks))))
-        if self._watch is None:
-            self._expect()
 
     def _drop(self, needed: int) -> list[str]:
         """Contexts to be forgotten; never the `needed` ones used last."""
@@ -278,57 +238,19 @@ class _Process(asyncio.Protocol):
             drop.append(name)
         return drop
 
-    def _expect(self) -> None:
-        self._watch = asyncio.get_running_loop().call_later(_PATIENCE, self._hung)
+    def began(self) -> None:
+        self._pool.began()
 
-    def _hung(self) -> None:
+    def answered(self, frame: bytes) -> bool:
+        answer = self._decode(frame)
+        self._pool.answered(self.batches.pop(answer.number), answer.results)
+        return bool(self.batches)
+
+    def died(self) -> None:
+        self._pool.died(self)
+
+    def hung(self) -> None:
         log.error("render_process_hung", pid=self.pid)
-        if self._transport is not None:
-            self._transport.abort()
-
-    def write(self, frame: bytes) -> None:
-        assert self._transport is not None
-        self._transport.writelines([LENGTH.pack(len(frame)), frame])
-
-    def data_received(self, data: bytes) -> None:
-        self._pieces.append(data)
-        self._have += len(data)
-        while self._have >= self._need:
-            buffer = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-            frame, rest = buffer[: self._need], buffer[self._need :]
-            self._pieces = [rest] if rest else []
-            self._have = len(rest)
-            if self._in_body:
-                self._need, self._in_body = LENGTH.size, False
-                self._answered(self._decode(frame))
-            else:
-                self._need, self._in_body = LENGTH.unpack(frame)[0], True
-
-    def _answered(self, answer: Answer) -> None:
-        if self._watch is not None:
-            self._watch.cancel()
-            self._watch = None
-        if not self.ready:
-            self.ready = True
-            self._pool.began()
-            return
-        batch = self.batches.pop(answer.number)
-        if self.batches:
-            self._expect()
-        self._pool.answered(batch, answer.results)
-
-    def close(self) -> None:
-        if self._transport is not None:
-            self._transport.close()
-
-    async def reap(self) -> None:
-        """The child ends by itself when its socket closes."""
-        for _ in range(50):
-            if self._child.poll() is not None:
-                return
-            await asyncio.sleep(0.02)
-        self._child.kill()
-        self._child.wait()
 
 
 def _weight(context: Context) -> int:

@@ -1,9 +1,8 @@
 """The render process: fills, builds and signs, on a core of its own. Run by `pool.py`.
 
-Frames both ways on the socket FD: a length (4 octets, big-endian) and msgpack. A request
-brings contexts (what the messages of one request share; kept until told to drop) and tasks;
-the answer has the signed bytes of each task, or why there are none. The first answer, to
-the setup, is empty.
+Frames of msgpack both ways (`net/child.py`). A request brings contexts (what the messages of
+one request share; kept until told to drop) and tasks; the answer has the signed bytes of each
+task, or why there are none. The first answer, to the setup, is empty.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
-import struct
 from collections import OrderedDict
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -23,11 +21,10 @@ from posthouse.errors import Error
 from posthouse.mail.address import Mailbox, parse_mailbox
 from posthouse.mail.build import Attachment, Skeleton
 from posthouse.mailauth.dkim import Signer, load_private_key, sign
+from posthouse.net.child import read_frame, write_frame
 from posthouse.storage.blobs.factory import open_blobs
 from posthouse.templates.fill import Filler
 from posthouse.templates.model import Compiled
-
-LENGTH = struct.Struct(">I")
 
 Named = tuple[str, str]
 """A mailbox as (display name or "", address)."""
@@ -224,23 +221,6 @@ def _mailboxes(many: tuple[Named, ...]) -> tuple[Mailbox, ...]:
     return tuple(map(_mailbox, many))
 
 
-def _read_exactly(sock: socket.socket, count: int) -> bytearray | None:
-    """None at the end of the stream: the server is gone, and so are we."""
-    data = bytearray(count)
-    view = memoryview(data)
-    while view.nbytes:
-        got = sock.recv_into(view)
-        if not got:
-            return None
-        view = view[got:]
-    return data
-
-
-def read_frame(sock: socket.socket) -> bytearray | None:
-    head = _read_exactly(sock, LENGTH.size)
-    return None if head is None else _read_exactly(sock, LENGTH.unpack(head)[0])
-
-
 def main(descriptor: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -252,12 +232,7 @@ def main(descriptor: int) -> None:
     decode = msgspec.msgpack.Decoder(Request).decode
     encode = msgspec.msgpack.Encoder().encode
     answer = Answer(0, [])  # ready
-    while True:
-        data = encode(answer)
-        try:
-            sock.sendall(LENGTH.pack(len(data)) + data)
-        except (BrokenPipeError, ConnectionResetError):
-            return
+    while write_frame(sock, encode(answer)):
         if (frame := read_frame(sock)) is None:
             return
         answer = renderer.answer(decode(frame))

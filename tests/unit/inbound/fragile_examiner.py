@@ -8,7 +8,7 @@ import signal
 from posthouse.inbound import examiner
 from posthouse.inbound.examine import Examined, Given, examine
 
-KILLS, HANGS = b"kills the process", b"stops the process"
+KILLS = b"kills the process"
 
 
 def main(descriptor: int) -> None:
@@ -19,6 +19,4 @@ def main(descriptor: int) -> None:
 def _examine(given: Given) -> Examined:
     if KILLS in given.arrival.raw:
         os.kill(os.getpid(), signal.SIGKILL)
-    if HANGS in given.arrival.raw:
-        os.kill(os.getpid(), signal.SIGSTOP)
     return examine(given)

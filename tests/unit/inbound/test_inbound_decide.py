@@ -5,8 +5,10 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from posthouse.inbound.decide import decide
 from posthouse.inbound.model import Verdict, Via
-from tests.unit.inbound.arrivals import ANN, GOOD, JUNK, account, decided, led, letter, rule
+from posthouse.mail.parse import parse
+from tests.unit.inbound.arrivals import ANN, GOOD, JUNK, account, arrival, decided, led, letter, proof, rule
 
 FILE = {"do": "file", "mailbox": "Archive/Bills"}
 FORWARD = {"do": "forward", "to": ["Carl <carl@else.test>"]}
@@ -158,6 +160,22 @@ def test_what_is_not_answered(raw: bytes, verdict: Verdict, sender: str, why: st
     decision = decided(account(vacation=VACATION), raw, verdict, sender=sender)
     assert not decision.answer
     assert why in decision.reasons[-1]
+
+
+@pytest.mark.parametrize("spf", ["none", "neutral", "softfail", "fail", "temperror"])
+def test_only_who_is_proved_is_answered(spf: str) -> None:
+    """An answer to a borrowed name is backscatter."""
+    decision = decided(account(vacation=VACATION), auth=proof(spf))
+    assert not decision.answer
+    assert "Nothing proves" in decision.reasons[-1]
+    assert decided(account(vacation=VACATION), auth=proof(spf, dmarc="pass")).answer
+
+
+def test_behind_a_front_server_that_is_its_own_to_see_to() -> None:
+    mail = arrival(letter(), auth=proof("none"))
+    mail = msgspec.structs.replace(mail, evidence=msgspec.structs.replace(mail.evidence, listener="lmtp"))
+    one = account(vacation=VACATION)
+    assert decide(mail, parse(letter()), mail.recipients[0], one, GOOD, {}).answer
 
 
 def test_a_discarded_mail_is_not_answered_and_a_switched_off_answer_says_nothing() -> None:

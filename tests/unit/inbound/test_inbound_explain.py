@@ -195,3 +195,13 @@ def test_only_a_stranger_lies_with_our_name(peer: str, told_so: bool) -> None:
 
 def test_one_point_is_no_points() -> None:
     assert "gave it 1 point." in told(explain(row(verdict=Verdict(1.0, False, ())), [to()], NOW))
+
+
+@pytest.mark.parametrize(
+    ("code", "words"), [("unknown_recipient", "nobody here has the address"), ("new_one", "new_one")]
+)
+def test_a_refusal_says_why_in_words(code: str, words: str) -> None:
+    refusal = Refusal("rfs_1", AT, "192.0.2.7", "h.example", "a@b.example", "x@ours.example", "rcpt", "550", code, None)
+    found = explain_refusal(refusal)
+    assert found.summary.endswith(f": {words}.")
+    assert f"Refused at RCPT: {words}." in told(found)

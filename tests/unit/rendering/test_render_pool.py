@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
@@ -281,7 +282,7 @@ def test_the_child_ends_with_its_socket(setup: Setup) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         child = pools.subprocess.Popen(
-            [pools.sys.executable, "-c", pools._CHILD, str(theirs.fileno())], pass_fds=(theirs.fileno(),)
+            [sys.executable, "-c", pools._CHILD, str(theirs.fileno())], pass_fds=(theirs.fileno(),)
         )
         theirs.close()
         ours.close()

@@ -9,8 +9,7 @@ import msgspec
 
 from posthouse.inbound.filter.facts import Facts, TextReader, gather
 from posthouse.inbound.filter.lists import domains
-from posthouse.inbound.filter.rule import reasons
-from posthouse.inbound.filter.rules import RULES
+from posthouse.inbound.filter.rules import apply
 from posthouse.inbound.model import Arrival, Reason
 from posthouse.mail.parsed import Parsed
 
@@ -50,7 +49,7 @@ def look(arrival: Arrival, parsed: Parsed, read: TextReader, classifier: Classif
     """Pure. :param read: `mail.parse.text`."""
     facts = gather(arrival, parsed, read)
     return Look(
-        tuple(reasons(RULES, facts)),
+        tuple(apply(facts)),
         facts.address,
         bool(facts.proof.author),
         facts.proof.policy != "none",

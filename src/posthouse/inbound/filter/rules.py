@@ -14,9 +14,11 @@ from typing import Final
 from posthouse.clock import DAY, SECOND
 from posthouse.inbound.filter.brands import FREEMAIL
 from posthouse.inbound.filter.facts import Facts
-from posthouse.inbound.filter.links import defanged
+from posthouse.inbound.filter.links import NO_LINKS, defanged
+from posthouse.inbound.filter.markup import NO_MARKUP
 from posthouse.inbound.filter.names import hides_characters, mixes_scripts, registrable
-from posthouse.inbound.filter.rule import Rule
+from posthouse.inbound.filter.rule import Rule, reasons
+from posthouse.inbound.model import Reason
 from posthouse.mail.parse.flaws import FLAWS
 
 _DAY: Final = DAY // SECOND
@@ -104,6 +106,10 @@ def _words(facts: Facts, kind: str, least: int, below: int = 1000) -> bool | str
     if not least <= _said(facts, kind) < below:
         return False
     return ", ".join(sorted(one.partition("/")[2] for one in facts.wording.phrases if one.startswith(kind))[:3])
+
+
+def _always(_: Facts) -> bool:
+    return True
 
 
 AUTHENTICATION: Final = (
@@ -361,15 +367,29 @@ WORDING: Final = (
     ),
 )  # fmt: skip
 
-RULES: Final[tuple[Rule[Facts], ...]] = (
-    *AUTHENTICATION,
-    *CONNECTION,
-    *(_flaw(code, score) for code, score in FLAW_SCORES.items()),
-    *HEADERS,
-    *LOOKALIKES,
-    *LINKS,
-    *MARKUP,
-    *FILES,
-    *WORDING,
+_FLAWED: Final = tuple([_flaw(code, score) for code, score in FLAW_SCORES.items()])
+
+_GROUPS: Final[tuple[tuple[Callable[[Facts], object], tuple[Rule[Facts], ...]], ...]] = (
+    (_always, AUTHENTICATION),
+    (_always, CONNECTION),
+    (lambda f: f.flaws, _FLAWED),
+    (_always, HEADERS),
+    (lambda f: f.likeness or f.link_likeness or f.deceptive_host, LOOKALIKES),
+    (lambda f: f.links is not NO_LINKS, LINKS),
+    (lambda f: f.markup != NO_MARKUP, MARKUP),
+    (lambda f: f.files, FILES),
+    (lambda f: f.gtube or f.wording.phrases or f.split_words or f.wording.mixed, WORDING),
 )
+"""Without what a group asks for, none of its rules applies: most mail is through with a few."""
+
+RULES: Final[tuple[Rule[Facts], ...]] = tuple([rule for _, rules in _GROUPS for rule in rules])
 """Of the message, the same for all its recipients."""
+
+
+def apply(facts: Facts) -> list[Reason]:
+    """`reasons(RULES, facts)`, in less time."""
+    found: list[Reason] = []
+    for concerned, rules in _GROUPS:
+        if concerned(facts):
+            found += reasons(rules, facts)
+    return found

@@ -8,7 +8,7 @@ import pytest
 from posthouse.inbound.filter.facts import Facts
 from posthouse.inbound.filter.personal import PERSONAL
 from posthouse.inbound.filter.rule import reasons
-from posthouse.inbound.filter.rules import FLAW_SCORES, RULES
+from posthouse.inbound.filter.rules import FLAW_SCORES, RULES, apply
 from posthouse.inbound.filter.weigh import WEIGHED
 from posthouse.mail.parse.flaws import FLAWS
 from tests.unit.inbound.filter.cases import CASES
@@ -90,3 +90,10 @@ def test_dns_that_did_not_answer_for_the_author_is_not_the_authors_fault() -> No
     assert "unproved" not in fired(Mail(auth=proof(dmarc="temperror")))
     spoofed = Mail(from_="boss@ours.example", auth=proof("temperror", envelope="evil.example"))
     assert {"unproved", "from_ours"} <= fired(spoofed).keys()
+
+
+@pytest.mark.parametrize("code", CASES)
+def test_a_group_that_is_left_out_has_nothing_to_say(code: str) -> None:
+    for mail in CASES[code]:
+        facts = mail.facts()
+        assert apply(facts) == reasons(RULES, facts)
