@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
+import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -9,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import httpx
 import msgspec
 from bench import material
 from bench.cluster import NAMES, Engine, engines, new_database
@@ -19,8 +23,8 @@ from tests.crash.cluster import network as networks
 from tests.crash.cluster.clients import Clients
 from tests.crash.cluster.forked import ForkedCluster
 from tests.crash.cluster.network import Network
-from tests.crash.load import TEMPLATE
-from tests.crash.receive_load import ACCOUNTS, CREW
+from tests.crash.load import FROM, TEMPLATE
+from tests.crash.receive_load import ACCOUNTS, CREW, SENDER, Claim, Letter, Refused, brought, claims
 from tests.product import DOMAIN
 from tests.receiving import SMALL, free_port, make_accounts
 
@@ -87,6 +91,14 @@ def faketime() -> str | None:
 
 
 @dataclass
+class Asked:
+    """What one question after another was answered: messages and letters that the judge is to know of, too."""
+
+    accepted: list[str] = field(default_factory=list[str])
+    letters: list[Claim] = field(default_factory=list[Claim])
+
+
+@dataclass
 class World:
     directory: Path
     cluster: ForkedCluster
@@ -96,6 +108,7 @@ class World:
     mx: int
     network: Network | None
     standby: Standby
+    asked: Asked = field(default_factory=Asked)
     died: list[str] = field(default_factory=list[str])
     """Processes that ended by themselves, with their last words."""
 
@@ -107,6 +120,42 @@ class World:
         key = str(self.cluster.made["key"]["secret"])
         self.cluster.call("POST", "/v1/templates", TEMPLATE, key=key)
         self.clients.start(lambda: (self.cluster.url, key), self.mx, seed)
+
+    def submit(self, **more: object) -> int:
+        """The status of the answer to one message."""
+        body = {"from": FROM, "to": ["asked@sink.example"], "subject": "Asked", "text": "Hello\n", **more}
+        headers = {"Authorization": f"Bearer {self.cluster.made['key']['secret']}"}
+        answer = httpx.post(f"{self.cluster.url}/v1/messages", json=body, headers=headers, timeout=60, trust_env=False)
+        if answer.status_code == 202:
+            self.asked.accepted.append(answer.json()["id"])
+        return answer.status_code
+
+    def bring(self, octets: int) -> str:
+        """The reply to a letter of about so many octets: `250`, or the words of a refusal."""
+        number = len(self.asked.letters)
+        head = f"From: Peer <peer@{SENDER}>\r\nSubject: Asked\r\nMessage-ID: <asked.{time.time_ns()}@{SENDER}>\r\n\r\n"
+        letter = Letter(number, ("ann",), frozenset({"ann"}), (head + "Some words.\r\n" * (octets // 13)).encode())
+        try:
+            asyncio.run(brought(self.mx, letter))
+        except Refused as refused:
+            return str(refused)
+        self.asked.letters += claims([letter])
+        return "250"
+
+    def metric(self, node: str, name: str) -> float:
+        """The sum over its labels; 0 where it is not."""
+        one = self.cluster.nodes[node]
+        text = httpx.get(f"http://{one.host}:{one.port}/metrics", timeout=20, trust_env=False).text
+        return sum(float(line.rpartition(" ")[2]) for line in text.splitlines() if re.match(rf"{name}[ {{]", line))
+
+    def get_status(self, path: str) -> int:
+        """Of the answer to the tenant's key."""
+        headers = {"Authorization": f"Bearer {self.cluster.made['key']['secret']}"}
+        return httpx.get(f"{self.cluster.url}{path}", headers=headers, timeout=60, trust_env=False).status_code
+
+    def readiness(self, node: str) -> int:
+        one = self.cluster.nodes[node]
+        return httpx.get(f"http://{one.host}:{one.port}/readyz", timeout=30, trust_env=False).status_code
 
     def set_clock(self, name: str, seconds: float) -> None:
         self._clock_file(name).write_text(f"{seconds:+.0f}\n")

@@ -67,7 +67,7 @@ class Producer:
             "message.max.bytes": 2_000_000,
             "queue.buffering.max.messages": 100_000,
             "queue.buffering.max.kbytes": 64 * 1024,
-            "log_level": 3,
+            "log_level": 2,
         }
         self._loop = asyncio.get_running_loop()
         self._finished: list[_Batch] = []

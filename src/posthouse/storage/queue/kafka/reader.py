@@ -58,7 +58,7 @@ class Reader:
             "queued.max.messages.kbytes": 16 * 1024,
             "fetch.message.max.bytes": 4 * 1024 * 1024,
             "topic.metadata.refresh.interval.ms": 30_000,
-            "log_level": 3,
+            "log_level": 2,
         }
         self._thread = threading.Thread(target=self._run, name=f"kafka-{group}", daemon=True)
         self._thread.start()

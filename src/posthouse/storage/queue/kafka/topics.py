@@ -95,7 +95,7 @@ class Topics:
 
     def _client(self) -> Any:
         if self._admin is None:
-            self._admin = AdminClient({"bootstrap.servers": self._options.servers, "log_level": 3})
+            self._admin = AdminClient({"bootstrap.servers": self._options.servers, "log_level": 2})
         return self._admin
 
     def _ensure(self, names: Sequence[str]) -> list[Topic]:
