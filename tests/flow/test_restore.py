@@ -64,7 +64,9 @@ async def _idle(house: MailHouse) -> None:
 async def _checked(house: MailHouse, *, mend: bool = False) -> list[dict[str, str]]:
     """As `posthouse check --deep` asks, and with `--mend`."""
     server = house.server
-    task = server.post("/v1/tasks/check", {"deep": True, "mend": mend}, key=server.operator_key).raise_for_status().json()
+    task = (
+        server.post("/v1/tasks/check", {"deep": True, "mend": mend}, key=server.operator_key).raise_for_status().json()
+    )
 
     def ended() -> bool:
         nonlocal task
