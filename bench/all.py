@@ -27,6 +27,7 @@ from bench import (
     accept,
     costs,
     deliver,
+    failover,
     inbox,
     lanes,
     material,
@@ -57,6 +58,7 @@ BENCHMARKS: dict[str, ModuleType] = {
     "inbox": inbox,
     "queues": queues,
     "planned": planned,
+    "failover": failover,
 }
 _QUICK: dict[str, list[str]] = {
     "send": ["--messages", "10000"],
@@ -72,6 +74,7 @@ _QUICK: dict[str, list[str]] = {
     "inbox": ["--largest", "100000", "--rounds", "200"],
     "queues": ["--jobs", "10000"],
     "planned": ["--seconds", "4"],
+    "failover": ["--rate", "50"],
 }
 _WITH_POSTGRESQL = ("send", "submit", "search", "deliver", "inbox", "queues")
 _FIRST = ("ratio", "times_faster")
