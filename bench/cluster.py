@@ -71,7 +71,14 @@ class Engine:
         return done.stdout.strip()
 
     def start(self) -> None:
-        self.address = self.call("start")
+        """:raises RuntimeError: also when its port is taken meanwhile; a first start then looks for another."""
+        for left in (2, 1, 0):
+            try:
+                self.address = self.call("start")
+                break
+            except RuntimeError:
+                if self.port or not left:
+                    raise
         self.port = int(self.address.rstrip("/").split("/0")[0].rpartition(":")[2].split("/")[0])
 
     def stop(self) -> None:
