@@ -16,10 +16,12 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from bench import material
 from bench.client import percentile
+from bench.cluster import engines
 from bench.postgres import database
 from bench.report import Report, main
 from posthouse.storage.records.migrations.run import migrate
@@ -120,16 +122,26 @@ ASKED = ("rare", "common", "two_words", "two_common", "sender")
 """What `p99_ms` is about; the others are shown."""
 
 
-async def fill(search: Search, language: Language, count: int, accounts: int) -> tuple[float, int]:
-    """Messages a second, counting only the time inside `index`; and how many there was time for."""
-    spent, done = 0.0, 0
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """`rate`: messages a second, counting only the time inside `index`. `done`: how many there was
+    time for. `cpu`: seconds of ours inside `index`."""
+
+    rate: float
+    done: int
+    cpu: float
+
+
+async def fill(search: Search, language: Language, count: int, accounts: int) -> Filled:
+    spent, cpu, done = 0.0, 0.0, 0
     for batch in docs(language, count, accounts):
-        start = time.perf_counter()
+        start, used = time.perf_counter(), time.process_time()
         done += await search.index(batch)
         spent += time.perf_counter() - start
+        cpu += time.process_time() - used
         if spent > SECONDS:
             break
-    return done / spent, done
+    return Filled(done / spent, done, cpu)
 
 
 async def ask(search: Search, language: Language, count: int, accounts: int, times: int) -> dict[str, float]:
@@ -162,19 +174,31 @@ async def freshness(search: Search, count: int) -> float:
     return worst
 
 
-async def run(url: str, count: int, accounts: int, times: int) -> dict[str, float]:
+async def run(
+    url: str, count: int, accounts: int, times: int, engine_cpu: Callable[[], float] | None = None
+) -> dict[str, float]:
+    """:param engine_cpu: seconds that a server beside us has used."""
     language = Language(accounts)
     search = await open_search(url)
+    figures: dict[str, float] = {}
     try:
-        rate, done = await fill(search, language, count, accounts)
+        used = engine_cpu() if engine_cpu is not None else 0.0
+        filled = await fill(search, language, count, accounts)
+        done = filled.done
+        if engine_cpu is not None:
+            figures["engine_cpu_us"] = (engine_cpu() - used) / done * 1e6
         size = await search.size()
-        figures = await ask(search, language, done, accounts, times)
+        used = engine_cpu() if engine_cpu is not None else 0.0
+        figures |= await ask(search, language, done, accounts, times)
+        if engine_cpu is not None:
+            figures["engine_query_cpu_ms"] = (engine_cpu() - used) / (times * len(kinds(language, done))) * 1e3
         fresh = await freshness(search, done)
     finally:
         await search.close()
     return {
         "messages": float(done),
-        "indexed_per_second": rate,
+        "indexed_per_second": filled.rate,
+        "index_cpu_us": filled.cpu / done * 1e6,
         "index_ratio": size.octets / (done * OCTETS),
         "fresh_seconds": fresh,
         **figures,
@@ -185,6 +209,10 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--messages", type=int, default=1_000_000)
     parser.add_argument("--queries", type=int, default=200, help="of each kind")
     parser.add_argument("--accounts", type=int, nargs="+", default=[1, 1000])
+    parser.add_argument(
+        "--engine", choices=("sqlite", "opensearch"), default="sqlite", help="opensearch: a server of its own, one node"
+    )
+    parser.add_argument("--shards", type=int, default=1, help="of OpenSearch's index")
     parser.add_argument("--postgresql", metavar="URL", help="measure there too, with a tenth of the messages")
 
 
@@ -192,14 +220,17 @@ def measure(arguments: argparse.Namespace) -> Report:
     """Full-text search: rate, size and time."""
     figures: dict[str, float] = {}
     for accounts in arguments.accounts:
-        got = _on_sqlite(arguments.messages, accounts, arguments.queries)
+        if arguments.engine == "opensearch":
+            got = _on_opensearch(arguments.messages, accounts, arguments.queries, arguments.shards)
+        else:
+            got = _on_sqlite(arguments.messages, accounts, arguments.queries)
         figures |= {f"{name}{_end(accounts)}": value for name, value in got.items()}
     bars = {f"{name}{_end(accounts)}": bar for name, bar in _BARS.items() for accounts in arguments.accounts}
     if arguments.postgresql is not None:
         for accounts in arguments.accounts:
             got = _on_postgresql(arguments.postgresql, arguments.messages // 10, accounts, arguments.queries)
             figures |= {f"{name}_postgresql{_end(accounts)}": value for name, value in got.items()}
-    return Report("search", figures, bars)
+    return Report("search" if arguments.engine == "sqlite" else f"search_{arguments.engine}", figures, bars)
 
 
 def _end(accounts: int) -> str:
@@ -210,6 +241,17 @@ def _on_sqlite(messages: int, accounts: int, queries: int) -> dict[str, float]:
     directory = Path(tempfile.mkdtemp(prefix="posthouse-search-", dir=material.DISK))
     try:
         return asyncio.run(run(f"sqlite:///{directory}/search.db", messages, accounts, queries))
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _on_opensearch(messages: int, accounts: int, queries: int, shards: int) -> dict[str, float]:
+    directory = Path(tempfile.mkdtemp(prefix="posthouse-search-", dir=material.DISK))
+    try:
+        with engines(directory, ("opensearch",)) as found:
+            engine = found["opensearch"]
+            url = f"{engine.address}/bench?shards={shards}&replicas=0"
+            return asyncio.run(run(url, messages, accounts, queries, engine.cpu))
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 

@@ -93,9 +93,11 @@ ADVICE: dict[str, tuple[str] | tuple[str, str]] = {
     "malformed_request": ("Correct the request as `detail` says.",),
     "mbox_broken": ("Check that the file is an mbox: its first line begins with `From `.",),
     "message_attempted": ("Nothing: it has left, or waits for its next try. `explain` tells.",),
+    "message_being_recorded": (
+        "Ask again after `Retry-After`; see the lag of the stage `submit` in `posthouse queue list`.",
+    ),
     "message_final": ("Nothing can change it any more; send a new message.",),
     "message_in_flight": ("Look again in a moment.",),
-    "message_being_recorded": ("Ask again after `Retry-After`: it was accepted, and the ledger follows in seconds.",),
     "message_not_found": ("Check the id and that the key belongs to its tenant.",),
     "method_not_allowed": ("Use a method from `Allow`.",),
     "misconfigured": ("Correct the setting named; `posthouse config` shows where each comes from.",),
@@ -124,10 +126,11 @@ ADVICE: dict[str, tuple[str] | tuple[str, str]] = {
     "rotation_pending": ("Publish the new keys' records, then `posthouse domain check DOMAIN`.",),
     "schema_too_new": ("Install the release that made it, or a newer one.",),
     "scope_missing": ("Use a key with the scope; `posthouse key create NAME --scope SCOPE`.",),
-    "search_url": ("Give `search.url` as `http(s)://HOST:PORT/INDEX`.", "The search server's address cannot be used"),
     "search_unavailable": (
-        "See the log line. A file that is gone or damaged is made anew at the next start; then `posthouse reindex`.",
+        "See the log line. A file that is gone or damaged is made anew at the next start; then `posthouse reindex`. "
+        "OpenSearch that is away: nothing, once it is back.",
     ),
+    "search_url": ("Correct `search.url`.",),
     "server_not_found": ("Wait until it has started, or `--url`.",),
     "setting_not_found": ("`posthouse config` lists them all.",),
     "smtp_connection_busy": ("A defect in Posthouse; report it.",),

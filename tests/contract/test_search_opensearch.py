@@ -4,6 +4,7 @@ answers line by line, and a server that is busy, slow, or away."""
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator
 
@@ -67,7 +68,10 @@ async def aliases(url: str) -> dict[str, set[str]]:
     async with httpx.AsyncClient(trust_env=False) as client:
         answer = (await client.get(f"{server}/{name}-*/_alias")).json()
     cut = len(f"{name}-v1-")
-    return {index[cut:]: {alias[cut:] for alias in about["aliases"]} for index, about in answer.items()}
+    return {
+        index[cut:]: {re.sub(r"-\d{10,}-", "-", alias[cut:]) for alias in about["aliases"]}
+        for index, about in answer.items()
+    }
 
 
 # Made anew beside the old one.
@@ -76,11 +80,11 @@ async def aliases(url: str) -> dict[str, set[str]]:
 async def test_queries_go_to_the_old_index_until_the_new_one_is_whole(search: Search, opensearch_url: str) -> None:
     await search.index([doc(n) for n in range(10)])
     await search.rebuilt()
-    assert await aliases(opensearch_url) == {"000001": {"read", "write-1-1"}}
+    assert await aliases(opensearch_url) == {"000001": {"read", "write-1"}}
     await search.clear()
     assert await aliases(opensearch_url) == {
-        "000001": {"read", "write-2-1"},
-        "000002": {"write-2-2", "due-rebuilding"},
+        "000001": {"read", "write-1"},
+        "000002": {"write-2", "due-rebuilding"},
     }
     assert await found(search) == list(range(9, -1, -1))
     assert await search.index([doc(n) for n in range(5)]) == 5
@@ -92,7 +96,7 @@ async def test_queries_go_to_the_old_index_until_the_new_one_is_whole(search: Se
     assert await found(search) == [20, 9, 7, 6, 5, 4, 2, 1, 0]
     await search.rebuilt()
     assert await found(search) == [20, 4, 2, 1, 0], "what was given since, and nothing of before"
-    assert await aliases(opensearch_url) == {"000002": {"read", "write-3-2"}}
+    assert await aliases(opensearch_url) == {"000002": {"read", "write-2"}}
     await search.rebuilt()
     assert (await search.size()).needs_rebuild is None
 

@@ -60,14 +60,12 @@ async def running(settings: Settings) -> AsyncGenerator[Running, None]:
         roles = set(settings.roles)
         await stack.enter_async_context(parts.presence.running())
         if settings.http.health_port:
-            await stack.enter_async_context(probes(settings.http.host, settings.http.health_port, parts.services))
+            watched = build_probes(parts.services, values.options(settings))
+            await stack.enter_async_context(probes(settings.http.host, settings.http.health_port, watched))
         server, url, socks = None, "", list[socket.socket]()
         if "api" in roles:
             socks = [_listen(settings.http.host, settings.http.port, settings.http.backlog)]
             server, url = _server(settings, build_app(parts.services, values.options(settings)), socks[0])
-        elif settings.probes.listen:
-            socks = [_listen(*values.place(settings.probes.listen), settings.http.backlog, "probes.listen")]
-            server, _ = _server(settings, build_probes(parts.services, values.options(settings)), socks[0])
         gateway = parts.receiving.gateway if "mx" in roles else None
         if gateway is not None:
             await _open(gateway)  # nothing behind it need run yet
@@ -175,7 +173,7 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _listen(host: str, port: int, backlog: int, setting: str = "http.port") -> socket.socket:
+def _listen(host: str, port: int, backlog: int) -> socket.socket:
     try:
         return socket.create_server(
             (host, port), backlog=backlog, family=socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -183,9 +181,7 @@ def _listen(host: str, port: int, backlog: int, setting: str = "http.port") -> s
     except OSError as error:
         why = os.strerror(error.errno or 0).lower()
         raise Misconfigured(
-            f"{setting}: cannot listen on {host}:{port} ({why}); choose another"
-            + (" with --port" if setting == "http.port" else ""),
-            code="port_taken",
+            f"http.port: cannot listen on {host}:{port} ({why}); choose another with --port", code="port_taken"
         ) from error
 
 

@@ -8,8 +8,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from posthouse import errors
 
-_INDEX = re.compile(r"[a-z0-9][a-z0-9_-]{0,99}")
-_PORT = 9200
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,99}")
+_PORT, _INDEX = 9200, "posthouse"
 _SHARDS, _REPLICAS = 5, 1
 _SHARDS_AT_MOST, _REPLICAS_AT_MOST = 1024, 10
 
@@ -24,7 +24,7 @@ class Address:
     tls: bool = False
     user: str = ""
     password: str = field(default="", repr=False)
-    index: str = "posthouse"
+    index: str = _INDEX
     shards: int = _SHARDS
     replicas: int = _REPLICAS
     ca: str = ""
@@ -40,8 +40,8 @@ def parse(url: str) -> Address:
         raise _wrong("not a URL") from None
     if parts.scheme not in ("http", "https") or not host or parts.fragment:
         raise _wrong("no host")
-    index = unquote(parts.path).strip("/") or Address.index
-    if not _INDEX.fullmatch(index):
+    index = unquote(parts.path).strip("/") or _INDEX
+    if not _NAME.fullmatch(index):
         raise _wrong("INDEX is small letters, digits, - and _")
     if unknown := options.keys() - {"shards", "replicas", "ca"}:
         raise _wrong(f"unknown option {', '.join(sorted(unknown))[:100]}")

@@ -4,11 +4,11 @@ For `search.url = http://…/posthouse`:
 
     posthouse-v1-000003           an index
     posthouse-v1-read             the one that answers queries
-    posthouse-v1-write-7-3        index 3 is written in epoch 7; while one is rebuilt, so is 4: …-write-7-4
+    posthouse-v1-write-7-3        index 3 is written in epoch 7; while 4 is made beside it: …-write-7-4, too
     posthouse-v1-due-rebuilding   this one is being rebuilt (or `due-new`: was made empty)
 
 Writers write through the aliases of the epoch that they know, and only if these exist. A step
-takes the aliases of one epoch away and sets those of the next in one change, so that a writer
+takes the aliases of one epoch (a moment, in µs) away and sets those of the next in one change, so that a writer
 who knows the old ones is refused, looks again, and writes where it should. Two who step at once
 cannot both: what one takes away must be there.
 """
@@ -20,6 +20,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, cast
 
+from posthouse import clock
 from posthouse.storage.search.base import Unbuilt
 
 VERSION = 1
@@ -49,6 +50,11 @@ class State:
     def whole(self) -> bool:
         """Whether it can be read and written; else one begins anew."""
         return self.read is not None and self.read in self.written
+
+    @property
+    def next_epoch(self) -> int:
+        """By the clock, so that none comes again after all indexes were lost."""
+        return max(self.epoch + 1, clock.now())
 
     @property
     def next(self) -> int:
@@ -90,7 +96,7 @@ class Layout:
 
     def first_aliases(self, state: State) -> dict[str, Any]:
         """Of an index that is made where there is none."""
-        names = (self.read, self._write_alias(state.epoch + 1, state.next), self._due_alias("new"))
+        names = (self.read, self._write_alias(state.next_epoch, state.next), self._due_alias("new"))
         return {name: {} for name in names}
 
     def mended(self, state: State) -> list[Action]:
@@ -100,12 +106,12 @@ class Layout:
     def begin(self, state: State, number: int) -> list[Action]:
         """From now on `number` is written too, and is being rebuilt; one that was being rebuilt
         beside the first is left."""
-        actions = self._taken(state)
+        actions, epoch = self._taken(state), state.next_epoch
         if state.read is not None:
-            actions.append(self._added(state.read, self._write_alias(state.epoch + 1, state.read)))
+            actions.append(self._added(state.read, self._write_alias(epoch, state.read)))
         else:
             actions.append(self._added(number, self.read))
-        actions.append(self._added(number, self._write_alias(state.epoch + 1, number)))
+        actions.append(self._added(number, self._write_alias(epoch, number)))
         actions.append(self._added(number, self._due_alias("rebuilding")))
         return actions
 
@@ -120,7 +126,7 @@ class Layout:
         if state.read is not None:  # its aliases go with it
             actions.append({"remove_index": {"index": self.index(state.read)}})
         actions.append(self._added(number, self.read))
-        actions.append(self._added(number, self._write_alias(state.epoch + 1, number)))
+        actions.append(self._added(number, self._write_alias(state.next_epoch, number)))
         return actions
 
     def _taken(self, state: State, *, but: int | None = None) -> list[Action]:
