@@ -299,7 +299,7 @@ class Cluster:
             if "api" in node.roles:
                 variables["POSTHOUSE_HTTP__PORT"] = str(node.port)
             else:
-                variables["POSTHOUSE_PROBES__LISTEN"] = f"{node.host}:{node.port}"
+                variables |= {"POSTHOUSE_HTTP__HOST": node.host, "POSTHOUSE_HTTP__HEALTH_PORT": str(node.port)}
             variables |= node.variables
         return variables
 
