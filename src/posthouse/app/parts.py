@@ -36,6 +36,7 @@ from posthouse.egress.slots import Slots
 from posthouse.events.handover import RELAY
 from posthouse.inbound.model import INDEX, STORE
 from posthouse.mail.srs import Srs
+from posthouse.moving import refuse_left, refuse_unfinished
 from posthouse.net.dns import Resolver
 from posthouse.outbound import Outbound, Render, Send
 from posthouse.outbound.compose import Compose
@@ -141,10 +142,12 @@ async def bootstrap(settings: Settings, *, tenant: str) -> str:
     """Makes the master key file, the schema and the tenant of this name where missing;
     returns the secret of a fresh operator key (every scope)."""
     load_or_create(settings.secret_key_file)
+    refuse_left(settings.records.url)
     await migrate(settings.records.url)
     async with AsyncExitStack() as stack:
         records = await open_records(settings.records.url, exclusive=True)
         stack.push_async_callback(records.close)
+        await refuse_unfinished(records)
         accounts = Accounts(records, clocks.now, values.limits(settings))
         found = [one for one in await accounts.list_tenants(limit=1000) if one.name == tenant]
         owner = found[0] if found else await accounts.create_tenant(tenant)
@@ -203,6 +206,7 @@ def _duties(settings: Settings, storage: Storage, sending: Sending, received: Re
 
 
 async def _storage(settings: Settings, stack: AsyncExitStack) -> Storage:
+    refuse_left(settings.records.url)
     await migrate(settings.records.url)
     records = await open_records(
         settings.records.url,
@@ -211,6 +215,7 @@ async def _storage(settings: Settings, stack: AsyncExitStack) -> Storage:
         statement_timeout=settings.records.statement_timeout,
     )
     stack.push_async_callback(records.close)
+    await refuse_unfinished(records)
     clock, measure = await cluster_clock(records)
     lagging = await lagging_records(settings, records, stack)
     memory = Memory(settings.blobs.cache)

@@ -100,6 +100,20 @@ class Partitions:
             made += len(missing) + await self._empty_default(table)
         return made
 
+    async def make_since(self, table: Table, id_: str) -> int:
+        """Make the parts that are missing from this id's week up to now; how many. For ids that
+        are about to be written.
+
+        :raises StorageUnavailable: it was busy, or is away; what was made is there.
+        """
+        there, made = await self.parts(table), 0
+        stamp = max(_stamp(id_) or 0, self._clock() - _OLDEST)
+        for lower in range(stamp // WEEK * WEEK, self._clock(), WEEK):
+            if not _covered(lower, there):
+                await self._make(table, lower)
+                made += 1
+        return made
+
     async def parts(self, table: Table) -> list[Part]:
         """Oldest first, without the default part."""
         rows = await self._records.read(lambda tx: tx.rows(_PARTS, table.name))
