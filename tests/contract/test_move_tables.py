@@ -126,7 +126,9 @@ async def test_all_is_copied_and_goes_on_changing(both: Both) -> None:
     await both.same()
     await both.put("UPDATE suppression SET reason = 'bounce' WHERE created_at = 7")
     await both.put("DELETE FROM content WHERE size = 4")
-    await both.put("INSERT INTO content (key, size, data, refs, changed_at) VALUES ($1, 1, $2, 1, 1)", key_of(b"new"), b"\0")
+    await both.put(
+        "INSERT INTO content (key, size, data, refs, changed_at) VALUES ($1, 1, $2, 1, 1)", key_of(b"new"), b"\0"
+    )
     late = await both.stores[1].put(b"late")
     await both.stores[1].delete(mail)
     assert await move.round() == 4
@@ -281,7 +283,7 @@ async def test_nul_becomes_a_replacement_character_except_in_keys(both: Both) ->
 
 async def test_a_nul_in_a_key_and_a_value_of_another_type_are_refused(both: Both) -> None:
     await both.put("INSERT INTO counter (name, value) VALUES ($1, 1)", "a\0b")
-    with pytest.raises(errors.Misconfigured, match="counter.name"):
+    with pytest.raises(errors.Misconfigured, match=r"counter\.name"):
         await both.begun()
     await both.put("DELETE FROM counter")
     await both.put("INSERT INTO counter (name, value) VALUES ('a', 'many')")
@@ -308,7 +310,12 @@ async def test_old_ids_get_parts_of_their_own(both: Both) -> None:
 
 
 def _rows() -> list[Row]:
-    return [(None, -HUGE - 1, b"", ""), (b"", HUGE, b"\0\xff", "\U0001f4e8"), (b"x", 0, None, None), (b"", 1, b"a", "é")]
+    return [
+        (None, -HUGE - 1, b"", ""),
+        (b"", HUGE, b"\0\xff", "\U0001f4e8"),
+        (b"x", 0, None, None),
+        (b"", 1, b"a", "é"),
+    ]
 
 
 async def test_the_hash_is_the_same_of_both_engines(both: Both) -> None:
