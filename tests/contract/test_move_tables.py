@@ -15,7 +15,7 @@ from posthouse import errors
 from posthouse.clock import now
 from posthouse.ids import new as new_id
 from posthouse.moving import Ends, Move, Moved, mark_left, refuse_left, refuse_unfinished
-from posthouse.moving.chunks import check_types, digest, without_nul
+from posthouse.moving.chunks import digest
 from posthouse.moving.tables import Column, Table, compare_schema, tables
 from posthouse.storage.blobs.base import Blobs, key_of
 from posthouse.storage.blobs.factory import open_blobs
@@ -355,12 +355,3 @@ def test_a_moved_database_says_where_it_went(tmp_path: Path) -> None:
     (tmp_path / "posthouse.db.moved").unlink()
     refuse_left(f"sqlite:///{file}")
     refuse_left("postgresql://new/house")
-
-
-def test_types_and_nul_are_told_by_row_and_column() -> None:
-    table = Table("t", (Column("k", "int"), Column("x", "text")), (0,))
-    assert without_nul(table, [(1, "a"), (2, None)]) == ([(1, "a"), (2, None)], 0)
-    assert without_nul(table, [(1, "\0a")]) == ([(1, "\ufffda")], 1)
-    check_types(table, [(1, None), (2, "")])
-    with pytest.raises(errors.Misconfigured, match=r"t\.k .* holds a float"):
-        check_types(table, [(1.5, "")])
