@@ -233,14 +233,57 @@ def _code_of_serve(town: Town, config: Path) -> str:
 
 
 def _failed(town: Town, old: Path, new: Path) -> str:
-    pid, _, err = run_move(town, old, new, "--json")
-    assert town.wait(pid) != 0
-    return json.loads(err.read_text().strip().splitlines()[-1])["code"]
+    code, said = _moving(town, old, new, "--json")
+    assert code != 0
+    return said
 
 
 def _all_final(server: Server, names: list[str]) -> bool:
     rows = {row["id"]: row["status"] for row in server.ledger()}
     return all(rows.get(name) == "delivered" for name in names) and server.waiting() == 0
+
+
+@pytest.mark.timeout(120)
+def test_what_the_command_says(tmp_path: Path, postgres_url: str) -> None:
+    """A server that is stopped already; blobs stay in a directory."""
+    with Town(tmp_path) as town:
+        sink = town.sink("--no-tls")
+        old = town.server(outward(sink))
+        names = submit(old, 0, 10)
+        wait_until(lambda: _all_final(old, names), "all mail has gone")
+        assert old.stop() == 0
+        new = tmp_path / "engines.toml"
+        new.write_text(
+            f'data_dir = "{tmp_path}/new"\nsecret_key_file = "{old.data}/secret.key"\nhostname = "mail.{DOMAIN}"\n'
+            f'[records]\nurl = "{postgres_url}"\n[blobs]\nurl = "file://{tmp_path}/new/blobs"\n'
+        )
+        assert _moving(town, old.settings, old.settings, "--json") == (2, "move_target")
+        assert _moving(town, new, new, "--json") == (2, "move_source")
+        code, said = _moving(town, old.settings, new, "--check")
+        assert code == 0, said
+        assert "It can be moved." in said
+        assert "submission    10" in said
+        code, said = _moving(town, old.settings, new)
+        assert code == 0, said
+        assert "Moved: " in said
+        assert "and 1 blob." in said
+        assert "The stop took " in said
+        assert "Start `posthouse serve --config" in said
+        assert _code_of_serve(town, old.settings) == "moved_away"
+        (old.data / "posthouse.db.moved").unlink()
+        old.start()
+        assert _all_final(old, names), "the way back"
+        code, said = _moving(town, old.settings, new, "--json")
+        assert (code, said) == (1, "move_finished")
+
+
+def _moving(town: Town, old: Path, new: Path, *flags: str) -> tuple[int, str]:
+    """Its exit code, and what it said; with `--json` the error's code."""
+    pid, out, err = run_move(town, old, new, *flags)
+    code = town.wait(pid)
+    if "--json" in flags:
+        return code, json.loads(err.read_text().strip().splitlines()[-1])["code"]
+    return code, out.read_text() + err.read_text()
 
 
 @pytest.mark.slow

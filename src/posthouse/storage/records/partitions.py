@@ -106,9 +106,11 @@ class Partitions:
 
         :raises StorageUnavailable: it was busy, or is away; what was made is there.
         """
-        there, made = await self.parts(table), 0
-        stamp = max(_stamp(id_) or 0, self._clock() - _OLDEST)
-        for lower in range(stamp // WEEK * WEEK, self._clock(), WEEK):
+        stamp, made = _stamp(id_), 0
+        if stamp is None:
+            return made
+        there = await self.parts(table)
+        for lower in range(max(stamp, self._clock() - _OLDEST) // WEEK * WEEK, self._clock(), WEEK):
             if not _covered(lower, there):
                 await self._make(table, lower)
                 made += 1
