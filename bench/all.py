@@ -1,6 +1,7 @@
 """All benchmarks one after the other, with a PostgreSQL of their own that syncs.
 
     python -m bench.all [--quick] [--json] [--only NAME …] [--write docs/performance.md]
+                        [--costs FILE]
 
 Ends with 1 when a figure with a bar does not meet it, or a benchmark failed.
 """
@@ -24,7 +25,9 @@ from rich.table import Table
 
 from bench import (
     accept,
+    costs,
     deliver,
+    failover,
     inbox,
     lanes,
     material,
@@ -32,6 +35,7 @@ from bench import (
     parse,
     planned,
     postfix,
+    queues,
     search,
     send,
     submit,
@@ -52,7 +56,9 @@ BENCHMARKS: dict[str, ModuleType] = {
     "accept": accept,
     "deliver": deliver,
     "inbox": inbox,
+    "queues": queues,
     "planned": planned,
+    "failover": failover,
 }
 _QUICK: dict[str, list[str]] = {
     "send": ["--messages", "10000"],
@@ -66,9 +72,11 @@ _QUICK: dict[str, list[str]] = {
     "accept": ["--messages", "3000"],
     "deliver": ["--messages", "5000"],
     "inbox": ["--largest", "100000", "--rounds", "200"],
+    "queues": ["--jobs", "10000"],
     "planned": ["--seconds", "4"],
+    "failover": ["--rate", "50"],
 }
-_WITH_POSTGRESQL = ("send", "submit", "search", "deliver", "inbox")
+_WITH_POSTGRESQL = ("send", "submit", "search", "deliver", "inbox", "queues")
 _FIRST = ("ratio", "times_faster")
 """Parts of the names of ratios: they say the same on every machine, so they come first."""
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
@@ -119,6 +127,8 @@ def command() -> None:
         Console().print(_table(reports, failed))
     if arguments.write is not None:
         material.fill_in(arguments.write, BEGIN, END, markdown(reports, quick=arguments.quick))
+    if arguments.costs is not None:
+        costs.write(reports, arguments.costs)
     sys.exit(bool(failed) or not all(all(report.met().values()) for report in reports))
 
 
@@ -128,6 +138,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="smaller runs: whether it works, not how well")
     parser.add_argument("--no-postgresql", dest="postgresql", action="store_false", help="SQLite only")
     parser.add_argument("--only", nargs="+", choices=BENCHMARKS, default=list(BENCHMARKS), metavar="NAME")
+    parser.add_argument("--costs", type=Path, metavar="FILE", help="write what `posthouse plan --costs` reads")
     parser.add_argument("--write", type=Path, metavar="FILE", help="put the figures between the file's two markers")
     return parser
 

@@ -54,10 +54,12 @@ class Engine:
     directory: Path
     port: int = 0
     address: str = ""
+    variables: dict[str, str] = field(default_factory=dict[str, str])
+    """Further ones of the script."""
 
     def call(self, verb: str, seconds: float = 600.0) -> str:
         """:raises RuntimeError: with the script's last words."""
-        variables = {**os.environ, "SERVICES_DIR": str(self.directory), "POSTGRES_FSYNC": "on"}
+        variables = {**os.environ, "SERVICES_DIR": str(self.directory), "POSTGRES_FSYNC": "on", **self.variables}
         if self.port:
             variables[f"{self.name.upper()}_PORT"] = str(self.port)
         done = subprocess.run(
@@ -69,7 +71,14 @@ class Engine:
         return done.stdout.strip()
 
     def start(self) -> None:
-        self.address = self.call("start")
+        """:raises RuntimeError: also when its port is taken meanwhile; a first start then looks for another."""
+        for left in (2, 1, 0):
+            try:
+                self.address = self.call("start")
+                break
+            except RuntimeError:
+                if self.port or not left:
+                    raise
         self.port = int(self.address.rstrip("/").split("/0")[0].rpartition(":")[2].split("/")[0])
 
     def stop(self) -> None:
@@ -206,6 +215,7 @@ class Cluster:
     tenant: str = "demo"
     nodes: dict[str, Node] = field(default_factory=dict[str, Node])
     database: str = ""
+    """Its URL; a new one when it is not given."""
     made: dict[str, Any] = field(default_factory=dict[str, Any])
 
     @property
@@ -225,7 +235,7 @@ class Cluster:
 
         :raises RuntimeError: with its last words.
         """
-        self.database = new_database(self.found["postgres"].address)
+        self.database = self.database or new_database(self.found["postgres"].address)
         text = configuration(self.found, self.database)
         (self.directory / "posthouse.toml").write_text(self.base.replace("# engines\n", text))
         done = subprocess.run(
@@ -289,7 +299,7 @@ class Cluster:
             if "api" in node.roles:
                 variables["POSTHOUSE_HTTP__PORT"] = str(node.port)
             else:
-                variables["POSTHOUSE_PROBES__LISTEN"] = f"{node.host}:{node.port}"
+                variables |= {"POSTHOUSE_HTTP__HOST": node.host, "POSTHOUSE_HTTP__HEALTH_PORT": str(node.port)}
             variables |= node.variables
         return variables
 

@@ -93,6 +93,9 @@ ADVICE: dict[str, tuple[str] | tuple[str, str]] = {
     "malformed_request": ("Correct the request as `detail` says.",),
     "mbox_broken": ("Check that the file is an mbox: its first line begins with `From `.",),
     "message_attempted": ("Nothing: it has left, or waits for its next try. `explain` tells.",),
+    "message_being_recorded": (
+        "Ask again after `Retry-After`; see the lag of the stage `submit` in `posthouse queue list`.",
+    ),
     "message_final": ("Nothing can change it any more; send a new message.",),
     "message_in_flight": ("Look again in a moment.",),
     "message_not_found": ("Check the id and that the key belongs to its tenant.",),

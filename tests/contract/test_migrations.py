@@ -117,5 +117,5 @@ def test_both_engines_have_the_same_tables_and_columns(sqlite_url: str, postgres
     with engine.connect() as connection:
         of_sqlite = shape(connection)
     engine.dispose()
-    assert len(of_sqlite) == 43
+    assert len(of_sqlite) == 46
     assert of_sqlite == asyncio.run(of_postgres())

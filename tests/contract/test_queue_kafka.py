@@ -268,3 +268,26 @@ async def test_an_unreadable_record_is_set_aside(another: Open, options: Options
     await queue._producer.send([(options.topic("send", LANE), 0, "k", b"not a job")])  # type: ignore[list-item]
     assert [job.id for job in await claim(queue)] == ["j0000"]
     assert [lost.reason for lost in await queue.buried()] == ["its record cannot be read"]
+
+
+async def test_records_that_are_done_are_deleted_and_a_gap_is_passed(
+    another: Open, options: Options, postgres_records: Records, clock: ManualClock
+) -> None:
+    queue = another()
+    await queue.put(some(20, clock()))
+    assert await queue.done(await claim(queue)) == 20
+    source = await queue.source("send")
+    await source._delete_done()
+    await queue.close()
+
+    async def forget(tx: Tx) -> None:
+        """As a machine that loses its power may."""
+        await tx.run("UPDATE queue_partition SET low = 0, done = '[]'")
+
+    await postgres_records.write(forget)
+    other = another()
+    await other.put([job(f"new-{n}", clock()) for n in range(10)])
+    assert await other.done(await claim(other)) == 10
+    async with asyncio.timeout(10):
+        while await other.depths():
+            await asyncio.sleep(0.05)

@@ -12,11 +12,13 @@ import pytest
 from bench import material
 
 from posthouse.smtpd.sink.journal import Entry
-from tests.crash.cluster.faults import Cut, Fault, Skew, catalogue, each_once
+from tests.crash.cluster.faults import Crash, Cut, Fault, Skew, catalogue, each_once
 from tests.crash.cluster.judge import Happening, Repeat, judge_critical, judge_repeats, repeats
 from tests.crash.cluster.run import Run
-from tests.crash.cluster.world import World, world
+from tests.crash.cluster.world import SENDERS, World, world
 from tests.crash.load import Single
+from tests.product import wait_until
+from tests.receiving import DOMAIN, SMALL
 
 pytestmark = [pytest.mark.xdist_group("cluster"), pytest.mark.timeout(600)]
 
@@ -40,14 +42,94 @@ def _not_here(why: str) -> None:
     pytest.skip(why)
 
 
+@pytest.fixture(scope="module")
+def run(house: World) -> Run:
+    """With both flows' clients at work."""
+    run = Run(house, print, seed=1, calm=(0.5, 1.0))
+    run.begin()
+    return run
+
+
+SMALL_LETTER, LARGE_LETTER = 500, SMALL + 10_000
+
+
+def _away(engine: str, *, hits: tuple[str, ...] = ()) -> Crash:
+    return Crash(engine, (1.0, 1.0), hits=hits)
+
+
+def test_postgres_away(house: World, run: Run) -> None:
+    def meanwhile() -> None:
+        assert house.bring(SMALL_LETTER).startswith("451")
+        assert house.get_status(f"/v1/accounts/ann@{DOMAIN}/mailboxes") == 503
+        assert house.readiness("api") == 503
+        assert house.readiness("store") == 503
+
+    run.happen(_away("postgres", hits=SENDERS), meanwhile)
+    assert house.submit() == 202
+    assert house.bring(SMALL_LETTER) == "250"
+
+
+def test_kafka_away(house: World, run: Run) -> None:
+    def meanwhile() -> None:
+        assert house.submit() == 503
+        assert house.bring(SMALL_LETTER) == "250"  # the job waits in the records
+        assert house.get_status(f"/v1/accounts/ann@{DOMAIN}/mailboxes") == 200
+        assert house.readiness("api") == 503
+
+    run.happen(_away("kafka", hits=SENDERS), meanwhile)
+    assert house.submit() == 202
+
+
+def test_redis_away(house: World, run: Run) -> None:
+    def meanwhile() -> None:
+        assert house.submit() == 202
+        assert house.bring(SMALL_LETTER) == "250"
+        assert house.readiness("api") == 200
+        wait_until(lambda: house.metric("api", "posthouse_bus_connected") == 0, "it says that Redis is away")
+
+    run.happen(_away("redis"), meanwhile)
+    wait_until(lambda: house.metric("api", "posthouse_bus_connected") > 0, "it is connected again")
+
+
+def test_s3_away(house: World, run: Run) -> None:
+    def meanwhile() -> None:
+        assert house.submit() == 202
+        assert house.submit(attachments=[{"filename": "a.txt", "content": "QQ=="}]) == 503
+        assert house.bring(SMALL_LETTER) == "250"
+        assert house.bring(LARGE_LETTER).startswith("451")
+        assert house.readiness("mx") == 503
+
+    run.happen(_away("s3"), meanwhile)
+    assert house.submit(attachments=[{"filename": "a.txt", "content": "QQ=="}]) == 202
+    assert house.bring(LARGE_LETTER) == "250"
+
+
+def test_opensearch_away(house: World, run: Run) -> None:
+    def meanwhile() -> None:
+        assert house.submit() == 202
+        assert house.bring(SMALL_LETTER) == "250"
+        assert house.get_status(f"/v1/accounts/ann@{DOMAIN}/search?q=asked") == 503
+        assert house.get_status(f"/v1/accounts/ann@{DOMAIN}/mailboxes") == 200
+        assert house.readiness("api") == 200
+        wait_until(lambda: house.metric("index", "posthouse_stage_faults_total") > 0, "the index stage says so")
+
+    run.happen(_away("opensearch"), meanwhile)
+    wait_until(
+        lambda: house.get_status(f"/v1/accounts/ann@{DOMAIN}/search?q=asked") == 200, "search answers again", 60.0
+    )
+
+
 @pytest.mark.parametrize("fault", [Cut(), Skew("worker", 300)], ids=lambda fault: fault.name)
 def test_the_fault_can_happen_here(house: World, fault: Fault) -> None:
     if (why := fault.cannot(house)) is not None:
         _not_here(why)
 
 
-def test_every_promise_is_kept_through_every_fault(house: World) -> None:
-    result = Run(house, print, seed=1, calm=(0.5, 1.0))(each_once())
+def test_every_promise_is_kept_through_every_fault(house: World, run: Run) -> None:
+    for fault in each_once():
+        if fault.cannot(house) is None:
+            run.happen(fault)
+    result = run.finish()
     assert result.wrong == []
     assert result.sent > 100
     assert result.received > 100
@@ -55,7 +137,7 @@ def test_every_promise_is_kept_through_every_fault(house: World) -> None:
 
 
 def test_names_of_faults_tell_them_apart() -> None:
-    assert len(catalogue()) == 31
+    assert len(catalogue()) == 36
 
 
 def _log(*times: tuple[str, float], outcome: str = "250 2.0.0", to: str = "a@sink.example") -> list[Entry]:

@@ -227,3 +227,51 @@ async def test_garbage_is_no_answer() -> None:
             await dns.mx("example.com")
     finally:
         transport.close()
+
+
+class Shelf:
+    """What several processes share."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, tuple[bytes, float]] = {}
+
+    async def get(self, key: str) -> tuple[bytes, float] | None:
+        return self.held.get(key)
+
+    def put(self, key: str, value: bytes, seconds: float) -> None:
+        self.held[key] = value, seconds
+
+
+async def test_what_one_process_asked_another_need_not(server: DnsServer) -> None:
+    shelf = Shelf()
+    one, two = (Resolver([server.nameserver], monotonic=Time(), shelf=shelf) for _ in range(2))
+    for name in ("example.com", "b.example.com", "nobody.example"):
+        assert await one.txt(name) == await two.txt(name)
+        assert await one.a(name) == await two.a(name)
+    assert (one.counts.shared, two.counts.shared) == (0, len(shelf.held))
+    assert two.counts.shared >= 2
+    asked = len(shelf.held)
+    await one.mx("example.com")
+    with pytest.raises(DnsUnavailable):
+        await Resolver([server.nameserver], timeout=0.1, lifetime=0.2, shelf=shelf).txt("broken.example")
+    assert len(shelf.held) == asked, "neither other kinds nor failures"
+
+
+async def test_an_answer_from_the_shelf_ages_there(server: DnsServer) -> None:
+    shelf, clock = Shelf(), Time()
+    await Resolver([server.nameserver], shelf=shelf).a("b.example.com")
+    shelf.held["A b.example.com"] = shelf.held["A b.example.com"][0], 5.0
+    one = Resolver([server.nameserver], monotonic=clock, shelf=shelf)
+    await one.a("b.example.com")
+    clock.now += 6
+    del shelf.held["A b.example.com"]
+    await one.a("b.example.com")
+    assert (one.counts.misses, one.counts.shared) == (2, 1)
+
+
+@pytest.mark.parametrize("value", [b"", b"\xc1", b"\x94\x91\x01\xc2\x01\xc2", b"[]", b"\x90"])
+async def test_nonsense_on_the_shelf_is_a_miss(server: DnsServer, value: bytes) -> None:
+    shelf = Shelf()
+    shelf.held["A b.example.com"] = value, 60.0
+    one = Resolver([server.nameserver], shelf=shelf)
+    assert (await one.a("b.example.com")).records == ("192.0.2.3",)

@@ -65,7 +65,7 @@ def build_app(services: Services, options: Options | None = None) -> Api:
 
 
 def build_probes(services: Services, options: Options) -> Api:
-    """`/healthz`, `/readyz` and `/metrics` alone: for a process that serves no API."""
+    """`/healthz`, `/readyz` and `/metrics` alone: for a port of their own."""
     return Api(services, _served(house.OPERATIONS, options), options)
 
 

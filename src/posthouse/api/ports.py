@@ -36,7 +36,7 @@ from posthouse.outbound.model import (
 )
 from posthouse.storage.bus.base import Bus
 from posthouse.storage.contents import Contents
-from posthouse.storage.queue.base import Queue
+from posthouse.storage.queue.base import Depth, Queue
 from posthouse.storage.records.base import Records
 from posthouse.storage.search.base import Search
 from posthouse.suppression.service import Suppressions
@@ -90,6 +90,54 @@ class Messages(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class ClusterLane:
+    """What a process has in hand of a stage and lane; `progressed_at` (µs): when it finished one last, or held none."""
+
+    stage: str
+    lane: str
+    held: int
+    finished: int
+    progressed_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterProcess:
+    """`here`: seen within seconds. `late`: seconds by which its loop was late lately."""
+
+    id: str
+    host: str
+    pid: int
+    roles: tuple[str, ...]
+    version: str
+    started_at: int
+    seen_at: int
+    here: bool
+    late: float
+    lanes: tuple[ClusterLane, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterLease:
+    """`until` (µs, by the database's clock); `held`: that is still to come."""
+
+    name: str
+    holder: str
+    fence: int
+    until: int
+    held: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """`stuck`: sentences about what does not go on."""
+
+    processes: tuple[ClusterProcess, ...]
+    depths: tuple[Depth, ...]
+    leases: tuple[ClusterLease, ...]
+    stuck: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Mail:
     """The receiving side."""
 
@@ -123,3 +171,5 @@ class Services:
     limiter: Limiter | None = None
     """None: each process limits for itself."""
     health: Callable[[], Health] = Health
+    cluster: Callable[[], Awaitable[Cluster]] | None = None
+    """None: this process knows of no other."""

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from posthouse.accounts.model import ApiKey, Stream, Tenant
+from posthouse.api.ports import Cluster, ClusterProcess
 from posthouse.clock import rfc3339
 from posthouse.domains.model import Domain
 from posthouse.storage.queue.base import Buried, Depth, Lane
@@ -179,6 +180,42 @@ class QueueView(msgspec.Struct, frozen=True):
     buried: Annotated[list[BuriedView], Meta(description="The first 100")]
 
 
+class ClusterLaneView(msgspec.Struct, frozen=True):
+    stage: str
+    lane: str
+    held: Annotated[int, Meta(description="Jobs in hand")]
+    finished: Annotated[int, Meta(description="Jobs since it started")]
+    progressed_at: Annotated[str, Meta(description="When it finished one last, or held none")]
+
+
+class ClusterProcessView(msgspec.Struct, frozen=True):
+    id: str
+    host: str
+    pid: int
+    roles: list[str]
+    version: str
+    started_at: str
+    seen_at: str
+    status: Annotated[str, Meta(description="here, or gone: not seen for ten seconds")]
+    late: Annotated[float, Meta(description="Seconds by which its loop was late lately")]
+    lanes: list[ClusterLaneView]
+
+
+class ClusterLeaseView(msgspec.Struct, frozen=True):
+    name: str
+    holder: str
+    fence: Annotated[int, Meta(description="Grows with each holder")]
+    until: str
+    held: bool
+
+
+class ClusterView(msgspec.Struct, frozen=True):
+    processes: list[ClusterProcessView]
+    depths: list[DepthView]
+    leases: list[ClusterLeaseView]
+    stuck: Annotated[list[str], Meta(description="Sentences about what does not go on; empty when all does")]
+
+
 class ChangedView(msgspec.Struct, frozen=True):
     changed: Annotated[int, Meta(description="How many jobs")]
 
@@ -292,6 +329,30 @@ def suppression_view(one: Suppression, stream: str | None) -> SuppressionView:
 def depth_view(depth: Depth) -> DepthView:
     lane = Lane(depth.lane).name.lower()
     return DepthView(depth.stage, lane, depth.ready, depth.delayed, depth.buried, _time(depth.oldest_due_at))
+
+
+def cluster_view(cluster: Cluster) -> ClusterView:
+    return ClusterView(
+        [_process_view(one) for one in cluster.processes],
+        [depth_view(depth) for depth in cluster.depths],
+        [ClusterLeaseView(one.name, one.holder, one.fence, rfc3339(one.until), one.held) for one in cluster.leases],
+        list(cluster.stuck),
+    )
+
+
+def _process_view(one: ClusterProcess) -> ClusterProcessView:
+    return ClusterProcessView(
+        one.id,
+        one.host,
+        one.pid,
+        list(one.roles),
+        one.version,
+        rfc3339(one.started_at),
+        rfc3339(one.seen_at),
+        "here" if one.here else "gone",
+        one.late,
+        [ClusterLaneView(at.stage, at.lane, at.held, at.finished, rfc3339(at.progressed_at)) for at in one.lanes],
+    )
 
 
 def buried_view(job: Buried) -> BuriedView:

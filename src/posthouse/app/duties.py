@@ -41,12 +41,18 @@ class Duties:
         measure: Round | None,
     ) -> None:
         """:param measure: keeps this process's clock with the cluster's."""
+        self._lease = lease
         self._housekeeping = housekeeping
         self._sites = sites
         self._here = here
         self._measure = measure
         self._singleton = Singleton(lease, housekeeping.run) if lease is not None else None
         self._stopping = asyncio.Event()
+
+    @property
+    def holder(self) -> str:
+        """This process's name in the table of leases; '' where there is none."""
+        return self._lease.holder if self._lease is not None else ""
 
     async def run(self, *, schedule: bool) -> None:
         """Until `stop`.

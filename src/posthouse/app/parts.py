@@ -16,6 +16,7 @@ from posthouse.accounts.streams import Streams
 from posthouse.api.ports import Services
 from posthouse.app import values
 from posthouse.app.ahead import Accepting, accepting
+from posthouse.app.cluster import Overview
 from posthouse.app.duties import Duties, Round, guarded
 from posthouse.app.lag import Lag
 from posthouse.app.presence import Presence
@@ -397,6 +398,7 @@ def _services(
         clock=clock,
         limiter=limiter(common, clock),
         health=presence.health,
+        cluster=Overview(records, storage.queue, patience=max(settings.worker.lease, _SLOWEST_DELIVERY / 2)),
     )
 
 

@@ -10,9 +10,7 @@ from contextlib import asynccontextmanager, contextmanager
 
 import uvicorn
 
-from posthouse.api.edge import Api, Options
-from posthouse.api.endpoints import house
-from posthouse.api.ports import Services
+from posthouse.api.edge import Api
 from posthouse.errors import Misconfigured
 
 _GRACE = 1
@@ -27,14 +25,14 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def probes(host: str, port: int, services: Services) -> AsyncGenerator[str, None]:
+async def probes(host: str, port: int, application: Api) -> AsyncGenerator[str, None]:
     """Answers while it is open; gives its address.
 
     :raises Misconfigured: code `port_taken`.
     """
     sock = _listen(host, port)
     config = uvicorn.Config(
-        Api(services, house.OPERATIONS, Options()),
+        application,
         loop="none",
         lifespan="off",
         ws="none",

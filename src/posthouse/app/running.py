@@ -20,6 +20,7 @@ from posthouse.api.server import BoundedProtocol
 from posthouse.app import values
 from posthouse.app.parts import Parts, opened
 from posthouse.app.probes import probes
+from posthouse.app.waiting import entered
 from posthouse.config import Settings
 from posthouse.errors import Misconfigured
 from posthouse.smtpd.gateway.gateway import Gateway
@@ -56,18 +57,17 @@ class Running:
 @asynccontextmanager
 async def running(settings: Settings) -> AsyncGenerator[Running, None]:
     """Starts `settings.roles`; leaving it finishes what is in flight and closes."""
-    async with opened(settings) as parts, AsyncExitStack() as stack:
+    async with AsyncExitStack() as under, AsyncExitStack() as stack:
+        parts = await entered(under, lambda: opened(settings), wait=not settings.embedded)
         roles = set(settings.roles)
         await stack.enter_async_context(parts.presence.running())
         if settings.http.health_port:
-            await stack.enter_async_context(probes(settings.http.host, settings.http.health_port, parts.services))
+            watched = build_probes(parts.services, values.options(settings))
+            await stack.enter_async_context(probes(settings.http.host, settings.http.health_port, watched))
         server, url, socks = None, "", list[socket.socket]()
         if "api" in roles:
             socks = [_listen(settings.http.host, settings.http.port, settings.http.backlog)]
             server, url = _server(settings, build_app(parts.services, values.options(settings)), socks[0])
-        elif settings.probes.listen:
-            socks = [_listen(*values.place(settings.probes.listen), settings.http.backlog, "probes.listen")]
-            server, _ = _server(settings, build_probes(parts.services, values.options(settings)), socks[0])
         gateway = parts.receiving.gateway if "mx" in roles else None
         if gateway is not None:
             await _open(gateway)  # nothing behind it need run yet
@@ -175,7 +175,7 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _listen(host: str, port: int, backlog: int, setting: str = "http.port") -> socket.socket:
+def _listen(host: str, port: int, backlog: int) -> socket.socket:
     try:
         return socket.create_server(
             (host, port), backlog=backlog, family=socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -183,9 +183,7 @@ def _listen(host: str, port: int, backlog: int, setting: str = "http.port") -> s
     except OSError as error:
         why = os.strerror(error.errno or 0).lower()
         raise Misconfigured(
-            f"{setting}: cannot listen on {host}:{port} ({why}); choose another"
-            + (" with --port" if setting == "http.port" else ""),
-            code="port_taken",
+            f"http.port: cannot listen on {host}:{port} ({why}); choose another with --port", code="port_taken"
         ) from error
 
 

@@ -103,9 +103,3 @@ def _tls(mode: str, ca_file: str | None) -> TlsPolicy:
 
 def routes(settings: Settings) -> Routes:
     return Routes([_route(n, one, settings) for n, one in enumerate(settings.routes)], _default_route(settings))
-
-
-def place(text: str) -> tuple[str, int]:
-    """`HOST:PORT`, with an IPv6 address in brackets."""
-    host, _, port = text.rpartition(":")
-    return host.strip("[]"), int(port)

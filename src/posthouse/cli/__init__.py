@@ -26,7 +26,7 @@ _NAMES = {"mail_domain": "mail-domain", "importing": "import", "exporting": "exp
 _FIRST = ("init", "serve", "demo", "sink", "send", "message", "explain")
 _PANELS: dict[str, str] = {
     **dict.fromkeys(("init", "serve", "demo", "sink", "config", "plan", "ready", "migrate"), "Run"),
-    **dict.fromkeys(("send", "message", "explain", "queue"), "Send and follow"),
+    **dict.fromkeys(("send", "message", "explain", "queue", "cluster"), "Send and follow"),
     **dict.fromkeys(("mail_domain", "account", "alias", "mailbox", "thread", "inbound"), "Receive and read"),
     **dict.fromkeys(("importing", "exporting", "check", "reindex"), "Receive and read"),
 }

@@ -10,7 +10,7 @@ from posthouse.cli.output import Column
 from posthouse.cli.session import Session, wired
 
 app = typer.Typer(help="Queues (needs an operator key): list, retry, bury.", no_args_is_help=True)
-_DEPTHS = (
+DEPTHS = (
     Column("STAGE", "stage"),
     Column("LANE", "lane"),
     Column("READY", "ready", right=True),
@@ -37,7 +37,7 @@ async def list_(session: Session) -> None:
     if session.out.as_json:
         session.out.data(queue)
         return
-    session.out.table(_DEPTHS, queue["depths"], empty="The queues are empty.")
+    session.out.table(DEPTHS, queue["depths"], empty="The queues are empty.")
     if queue.get("buried"):
         session.out.say("")
         session.out.table(_BURIED, queue["buried"], empty="")

@@ -13,7 +13,7 @@ from posthouse.config import Settings
 from posthouse.errors import Misconfigured
 
 _SECONDS = 4.0
-_ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "[::]": "[::1]"}  # noqa: S104 - compared, not listened on
+_ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not listened on
 
 
 @wired
@@ -40,14 +40,8 @@ async def command(session: Session) -> None:
 
 def _own(settings: Settings) -> str:
     """:raises Misconfigured: this process listens nowhere."""
-    if "api" in settings.roles:
-        return _url(settings.http.host, str(settings.http.port))
-    if settings.probes.listen is None:
-        raise Misconfigured("A process without the role api listens only where probes.listen says; or give --url.")
-    host, _, port = settings.probes.listen.rpartition(":")
-    return _url(host, port)
-
-
-def _url(host: str, port: str) -> str:
-    host = _ANYWHERE.get(host, host)
-    return f"http://[{host}]:{port}" if ":" in host and not host.startswith("[") else f"http://{host}:{port}"
+    port = settings.http.health_port or (settings.http.port if "api" in settings.roles else 0)
+    if not port:
+        raise Misconfigured("A process without the role api listens only where http.health_port says; or give --url.")
+    host = _ANYWHERE.get(settings.http.host, settings.http.host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

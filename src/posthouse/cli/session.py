@@ -55,7 +55,8 @@ class Session:
         self, flags: Mapping[str, object] | None = None, labels: Mapping[str, str] | None = None
     ) -> Configuration:
         """:raises Misconfigured:"""
-        given: dict[str, object] = {"data_dir": self.data_dir, **_pairs(self.sets), **(flags or {})}
+        given: dict[str, object] = {"data_dir": self.data_dir, **_pairs(self.sets)}
+        given |= {name: value for name, value in (flags or {}).items() if value is not None}
         return load(flags=given, labels={**_LABELS, **(labels or {})}, file=self.config)
 
     def client(self) -> AbstractAsyncContextManager[Client]:

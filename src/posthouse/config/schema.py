@@ -18,7 +18,6 @@ from pydantic import (
     ConfigDict,
     Field,
     SecretStr,
-    field_validator,
     model_validator,
 )
 
@@ -121,7 +120,9 @@ class Queue(Section):
     """What carries jobs between the stages."""
 
     url: Annotated[str, _schemes("records", "kafka")] = Field(
-        default="records:", description="`records:` (a table beside the ledger) or `kafka://HOST:PORT[,HOST:PORT…]`."
+        default="records:",
+        description="`records:` (a table beside the ledger) or `kafka://HOST:PORT[,HOST:PORT…]`, with "
+        "`?partitions=12&replication=1&prefix=posthouse` for the topics that are made.",
     )
 
 
@@ -398,22 +399,6 @@ class Metrics(Section):
     enabled: bool = Field(default=True, description="Serve `/metrics` (Prometheus); it holds counts and no addresses.")
 
 
-class Probes(Section):
-    """How a process without the role `api` is watched."""
-
-    listen: str | None = Field(
-        default=None,
-        description="`HOST:PORT` for `/healthz`, `/readyz` and `/metrics` alone; the role `api` serves them itself.",
-    )
-
-    @field_validator("listen")
-    @classmethod
-    def _place(cls, value: str | None) -> str | None:
-        if value is not None and not re.fullmatch(r".+:[0-9]{1,5}", value):
-            raise ValueError("needs HOST:PORT, such as 0.0.0.0:8026")
-        return value
-
-
 class Worker(Section):
     """How a stage holds its jobs."""
 
@@ -454,7 +439,6 @@ class Settings(Section):
     limits: Limits = Field(default=Limits(), description="")
     log: Log = Field(default=Log(), description="")
     metrics: Metrics = Field(default=Metrics(), description="")
-    probes: Probes = Field(default=Probes(), description="")
     routes: tuple[Route, ...] = Field(default=(), description="")
     lists: tuple[DnsList, ...] = Field(default=(), description="")
 

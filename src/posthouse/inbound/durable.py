@@ -27,13 +27,14 @@ INSERT INTO inbound (id, received_at, content, size, fingerprint, reverse_path, 
 SELECT v.id, v.received_at, v.content, v.size, v.fingerprint, v.reverse_path, v.evidence, v.trace
 FROM {v(id text, received_at int, content text, size int, fingerprint text, reverse_path text, evidence text,
         trace bytes)}
-WHERE true ON CONFLICT (fingerprint) DO NOTHING RETURNING id
+WHERE true ON CONFLICT (fingerprint) DO NOTHING
 """
 _RCPT = """
 INSERT INTO inbound_rcpt (inbound_id, n, tenant_id, address, account, state, via)
 SELECT v.inbound_id, v.n, v.tenant_id, v.address, v.account, v.state, v.via
 FROM {v(inbound_id text, n int, tenant_id text, address text, account int, state text, via text)}
 """
+_THERE = "SELECT id FROM inbound WHERE id = ANY($1)"
 _FIRST = "SELECT fingerprint, id FROM inbound WHERE fingerprint = ANY($1)"
 _ACCEPTED = str(State.ACCEPTED)
 
@@ -204,8 +205,10 @@ class Durable:
         # In the order of fingerprints, so that two transactions never wait for each other.
         first = {one.fingerprint: one for one in sorted(batch, key=lambda one: (one.fingerprint, one.entry.id))[::-1]}
         ordered = [first[key] for key in sorted(first)]
-        new = {id_ for (id_,) in await tx.each(_INBOUND, [_inbound_row(one) for one in ordered])}
-        fresh = [one for one in ordered if one.entry.id in new]
+        fresh = ordered
+        if await tx.run_each(_INBOUND, [_inbound_row(one) for one in ordered]) < len(ordered):
+            there = {id_ for (id_,) in await tx.rows(_THERE, [one.entry.id for one in ordered])}
+            fresh = [one for one in ordered if one.entry.id in there]
         ids = {one.fingerprint: one.entry.id for one in fresh}
         if fresh:
             await self._rest(tx, fresh)
@@ -225,8 +228,9 @@ class Durable:
         await tx.run_each(_RCPT, [row for one in fresh for row in _rcpt_rows(one.entry)])
         due_at = self._clock()
         jobs = [
-            Job(STORE, Lane.TRANSACTIONAL, one.entry.recipients[0].tenant_id, due_at, one.entry.id)
+            Job(STORE, Lane.TRANSACTIONAL, first.tenant_id, due_at, one.entry.id, key=str(first.account))
             for one in sorted(fresh, key=lambda one: one.entry.id)
+            for first in one.entry.recipients[:1]
         ]
         await self._queue.put(jobs, tx=tx)
 

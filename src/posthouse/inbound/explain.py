@@ -126,7 +126,7 @@ _REFUSED: Final = {
     "srs_not_notice": "the address takes only notices about mail that was sent on",
     "greylisted": "greylisting asks an unknown sender to come again",
     "listed": "a DNS list names the server or the sender",
-    "unknown_sender": "the sender's address is of a domain here, and nobody has it",
+    "unknown_sender": "the sender's domain takes no mail, or does not exist",
     "dmarc": "the policy of the domain in From asks to refuse it, and nothing proves it",
     "spam": "every account that it was for sees it as spam",
     "hops": "it has passed so many servers that it must be in a loop",

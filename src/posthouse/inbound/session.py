@@ -198,7 +198,9 @@ class Session:
         if wait is None:
             self._greylisted = True
             return None
-        text = f"This sender is new here; try again in {max(1, round(wait))} seconds, as mail servers do"
+        seconds = max(1, round(wait))
+        unit = "second" if seconds == 1 else "seconds"
+        text = f"This sender is new here; try again in {seconds} {unit}, as mail servers do"
         return Reply(451, "4.7.1", (text,)), "greylisted"
 
     def _refuse(self, path: str, found: Resolution, reply: Reply, reason: str) -> Reply:

@@ -245,7 +245,7 @@ class Resolver:
         except msgspec.MsgspecError:
             return None
         self.counts.shared += 1
-        answer = Answer[object](found.records, found.nxdomain, found.ttl, found.secure)
+        answer: Answer[object] = Answer(found.records, found.nxdomain, found.ttl, found.secure)
         self._keep(key, _Entry(answer, self._monotonic() + min(held[1], MAX_TTL)))
         return answer
 

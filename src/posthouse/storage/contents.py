@@ -82,8 +82,12 @@ class Contents:
             merged[content.key] = (content, refs + merged.get(content.key, (content, 0))[1])
         # In the order of keys, so that two transactions never wait for each other.
         rows = [(c.key, c.size, c.data, refs, now) for c, refs in sorted(merged.values(), key=lambda one: one[0].key)]
-        kept = await tx.each(_KEEP_ANEW if anew else _KEEP, rows)
-        return frozenset(merged.keys() - {key for (key,) in kept})
+        kept = await tx.run_each(_KEEP_ANEW if anew else _KEEP, rows)
+        if kept == len(rows):
+            return frozenset()
+        # Not by RETURNING: that would be a step of the engine for each, for what is hardly ever asked.
+        removed = await tx.rows(_REMOVING, list(merged))
+        return frozenset(key for key, done in removed if not (anew and done))
 
     async def add(self, tx: Tx, counts: Sequence[tuple[Key, int]]) -> None:
         """Change the counts of contents that are there; a negative number releases."""
@@ -151,7 +155,6 @@ INSERT INTO content (key, size, data, refs, changed_at)
 SELECT v.key, v.size, v.data, v.refs, v.now FROM {v(key text, size int, data bytes, refs int, now int)} WHERE true
 ON CONFLICT (key) DO UPDATE SET refs = content.refs + excluded.refs, changed_at = excluded.changed_at
 WHERE content.condemned_at IS NULL
-RETURNING key
 """
 _KEEP_ANEW = """
 INSERT INTO content (key, size, data, refs, changed_at)
@@ -159,8 +162,8 @@ SELECT v.key, v.size, v.data, v.refs, v.now FROM {v(key text, size int, data byt
 ON CONFLICT (key) DO UPDATE
 SET refs = content.refs + excluded.refs, changed_at = excluded.changed_at, condemned_at = NULL, removed_at = NULL
 WHERE content.condemned_at IS NULL OR content.removed_at IS NOT NULL
-RETURNING key
 """
+_REMOVING = "SELECT key, removed_at IS NOT NULL FROM content WHERE key = ANY($1) AND condemned_at IS NOT NULL"
 _ADD = """
 UPDATE content SET refs = content.refs + v.refs, changed_at = v.now
 FROM {v(key text, refs int, now int)} WHERE content.key = v.key

@@ -25,7 +25,7 @@ from tests.crash.cluster.world import CONNECTIONS, World
 from tests.crash.receive_checker import judge as judge_mailboxes
 from tests.receiving import open_house
 
-_DRAIN_SECONDS = 90.0
+_STUCK_SECONDS = 30.0
 _HISTORIES = 200
 
 Say = Callable[[str], None]
@@ -82,17 +82,18 @@ class Run:
     def __call__(self, faults: Sequence[Fault], *, minutes: float = 0.0) -> Result:
         """Each once in this order; with `minutes`, at random for so long."""
         able = [fault for fault in faults if not self._skipped(fault)]
+        self.begin()
+        for fault in self._random(able, minutes) if minutes else able:
+            self.happen(fault)
+            if self._world.clients.failed() is not None:
+                break
+        return self.finish()
+
+    def begin(self) -> None:
+        """The clients begin."""
         self._history.add("begins", seed=self._seed)
         self._world.start_load(self._seed)
         time.sleep(2.0)
-        for fault in self._random(able, minutes) if minutes else able:
-            self._happen(fault)
-            if (error := self._world.clients.failed()) is not None:
-                self.result.wrong.append(f"a client was told what it should not be: {error}")
-                break
-            time.sleep(self._chance.uniform(*self._calm))
-        self._finish()
-        return self.result
 
     def _skipped(self, fault: Fault) -> bool:
         why = fault.cannot(self._world)
@@ -105,11 +106,19 @@ class Run:
         while time.monotonic() < end:
             yield self._chance.choice(faults)
 
-    def _happen(self, fault: Fault) -> None:
+    def happen(self, fault: Fault, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """From its begin to its end, and a moment of calm. :param meanwhile: is done once it has begun."""
         hold = fault.hold(self._chance)
         begin = self._history.add("fault", name=fault.name, hold=round(hold, 1))
         fault.begin(self._world)
-        time.sleep(hold)
+        try:
+            meanwhile()
+            time.sleep(hold)
+        finally:
+            self._end(fault, begin)
+        time.sleep(self._chance.uniform(*self._calm))
+
+    def _end(self, fault: Fault, begin: float) -> None:
         try:
             fault.end(self._world)
         except RuntimeError as error:
@@ -118,10 +127,13 @@ class Run:
         end = self._history.add("over", name=fault.name)
         self.result.happenings.append(Happening(fault.name, begin, end, fault.hits))
 
-    def _finish(self) -> None:
+    def finish(self) -> Result:
+        """Calm, the end of the clients' work and of everything in the queue; then all is stopped and judged."""
         world, result = self._world, self.result
         self._history.add("calm")
-        if world.clients.failed() is None:
+        if (error := world.clients.failed()) is not None:
+            result.wrong.append(f"a client was told what it should not be: {error}")
+        else:
             time.sleep(3.0)
             try:
                 world.clients.stop(60)
@@ -137,20 +149,23 @@ class Run:
         result.wrong += world.died
         self._history.add("verdict", wrong=result.wrong, twice=dict(result.twice))
         self._history.close()
+        return result
 
     def _drained(self) -> Mapping[str, int]:
-        """What still waits when nothing more moves."""
-        end = time.monotonic() + _DRAIN_SECONDS
+        """What still waits when it has not become less for a while."""
         waiting: dict[str, int] = {}
+        least, end = 1_000_000_000, time.monotonic() + _STUCK_SECONDS
         while time.monotonic() < end:
             try:
                 waiting = self._world.waiting()
             except OSError as error:
-                waiting = {f"the API does not answer: {error}": 1}
+                waiting = {f"the API does not answer: {error}": least}
             if not waiting:
                 return waiting
+            if sum(waiting.values()) < least:
+                least, end = sum(waiting.values()), time.monotonic() + _STUCK_SECONDS
             time.sleep(0.25)
-        self.result.wrong.append(f"after {_DRAIN_SECONDS:.0f} s of calm there still waits {waiting}")
+        self.result.wrong.append(f"for {_STUCK_SECONDS:.0f} s of calm there waits {waiting}")
         return waiting
 
     def _histories(self, ledger: Sequence[dict[str, Any]]) -> list[str]:
@@ -166,9 +181,10 @@ class Run:
         sending, receiving = world.clients.sending, world.clients.receiving
         log = world.entries()
         found = repeats(log)
-        result.sent, result.received = len(sending.accepted), len(receiving.accepted)
+        accepted = [*sending.accepted, *world.asked.accepted]
+        result.sent, result.received = len(accepted), len(receiving.accepted)
         result.asked_again = sending.repeats + receiving.repeats
-        wrong, result.states = judge_states(sending.accepted, ledger, log, frozenset({"delivered", "bounced"}))
+        wrong, result.states = judge_states(accepted, ledger, log, frozenset({"delivered", "bounced"}))
         result.wrong += sending.wrong + wrong
         result.wrong += judge_repeats(found, result.happenings, CONNECTIONS)
         result.twice = twice_by_fault(found, result.happenings)
@@ -179,5 +195,6 @@ class Run:
 async def _mailboxes(world: World) -> list[str]:
     load = world.clients.receiving
     async with open_house(world.directory / "posthouse.toml") as house:
-        wrong = judge_mailboxes(load.accepted, await house.held(), list(load.open.values()))
+        taken = [*load.accepted, *world.asked.letters]
+        wrong = judge_mailboxes(taken, await house.held(), list(load.open.values()))
         return wrong + await house.findings()

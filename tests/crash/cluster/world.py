@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
+import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -9,17 +12,19 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import httpx
 import msgspec
 from bench import material
-from bench.cluster import NAMES, Engine, engines
+from bench.cluster import NAMES, Engine, engines, new_database
+from bench.standby import Standby
 
 from posthouse.smtpd.sink.journal import Entry
 from tests.crash.cluster import network as networks
 from tests.crash.cluster.clients import Clients
 from tests.crash.cluster.forked import ForkedCluster
 from tests.crash.cluster.network import Network
-from tests.crash.load import TEMPLATE
-from tests.crash.receive_load import ACCOUNTS, CREW
+from tests.crash.load import FROM, TEMPLATE
+from tests.crash.receive_load import ACCOUNTS, CREW, SENDER, Claim, Letter, Refused, brought, claims
 from tests.product import DOMAIN
 from tests.receiving import SMALL, free_port, make_accounts
 
@@ -86,6 +91,14 @@ def faketime() -> str | None:
 
 
 @dataclass
+class Asked:
+    """What one question after another was answered: messages and letters that the judge is to know of, too."""
+
+    accepted: list[str] = field(default_factory=list[str])
+    letters: list[Claim] = field(default_factory=list[Claim])
+
+
+@dataclass
 class World:
     directory: Path
     cluster: ForkedCluster
@@ -94,17 +107,55 @@ class World:
     log: Path
     mx: int
     network: Network | None
+    standby: Standby
+    asked: Asked = field(default_factory=Asked)
     died: list[str] = field(default_factory=list[str])
     """Processes that ended by themselves, with their last words."""
 
     @property
     def engines(self) -> Mapping[str, Engine]:
-        return self.cluster.found
+        return {**self.cluster.found, "postgres": self.standby.primary}
 
     def start_load(self, seed: int) -> None:
         key = str(self.cluster.made["key"]["secret"])
         self.cluster.call("POST", "/v1/templates", TEMPLATE, key=key)
         self.clients.start(lambda: (self.cluster.url, key), self.mx, seed)
+
+    def submit(self, **more: object) -> int:
+        """The status of the answer to one message."""
+        body = {"from": FROM, "to": ["asked@sink.example"], "subject": "Asked", "text": "Hello\n", **more}
+        headers = {"Authorization": f"Bearer {self.cluster.made['key']['secret']}"}
+        answer = httpx.post(f"{self.cluster.url}/v1/messages", json=body, headers=headers, timeout=60, trust_env=False)
+        if answer.status_code == 202:
+            self.asked.accepted.append(answer.json()["id"])
+        return answer.status_code
+
+    def bring(self, octets: int) -> str:
+        """The reply to a letter of about so many octets: `250`, or the words of a refusal."""
+        number = len(self.asked.letters)
+        head = f"From: Peer <peer@{SENDER}>\r\nSubject: Asked\r\nMessage-ID: <asked.{time.time_ns()}@{SENDER}>\r\n\r\n"
+        letter = Letter(number, ("ann",), frozenset({"ann"}), (head + "Some words.\r\n" * (octets // 13)).encode())
+        try:
+            asyncio.run(brought(self.mx, letter))
+        except Refused as refused:
+            return str(refused)
+        self.asked.letters += claims([letter])
+        return "250"
+
+    def metric(self, node: str, name: str) -> float:
+        """The sum over its labels; 0 where it is not."""
+        one = self.cluster.nodes[node]
+        text = httpx.get(f"http://{one.host}:{one.port}/metrics", timeout=20, trust_env=False).text
+        return sum(float(line.rpartition(" ")[2]) for line in text.splitlines() if re.match(rf"{name}[ {{]", line))
+
+    def get_status(self, path: str) -> int:
+        """Of the answer to the tenant's key."""
+        headers = {"Authorization": f"Bearer {self.cluster.made['key']['secret']}"}
+        return httpx.get(f"{self.cluster.url}{path}", headers=headers, timeout=60, trust_env=False).status_code
+
+    def readiness(self, node: str) -> int:
+        one = self.cluster.nodes[node]
+        return httpx.get(f"http://{one.host}:{one.port}/readyz", timeout=30, trust_env=False).status_code
 
     def set_clock(self, name: str, seconds: float) -> None:
         self._clock_file(name).write_text(f"{seconds:+.0f}\n")
@@ -164,16 +215,19 @@ def world(directory: Path, names: Sequence[str] = NAMES, *, seed: int = 1) -> Ge
             directory=directory, domain=DOMAIN, mx=mx, small=SMALL, dns=clients.nameserver, lease=LEASE,
             sink=sink.port, connections=CONNECTIONS,
         )  # fmt: skip
-        cluster = ForkedCluster(directory, found, base, LAYOUT)
+        standby = Standby(found["postgres"], Engine("postgres", directory / "standby", free_port()))
+        stack.callback(standby.other.stop)
+        database = standby.both(new_database(found["postgres"].address))
+        cluster = ForkedCluster(directory, found, base, LAYOUT, database=database)
         cluster.set_up("--domain", DOMAIN)
         make_accounts(directory / "posthouse.toml", ACCOUNTS, aliases={"crew": CREW})
         cable = None
         if networks.cannot() is None:
-            ports = [*(engine.port for engine in found.values()), sink.port]
+            ports = [*(engine.port for engine in found.values()), standby.other.port, sink.port]
             cable = stack.enter_context(networks.network(ports))
             cluster.nodes["far"].prefix = cable.prefix
             cluster.nodes["far"].host = cable.inside
-        one = World(directory, cluster, clients, sink, log, mx, cable)
+        one = World(directory, cluster, clients, sink, log, mx, cable, standby)
         _arrange_clocks(one)
         cluster.prepare()
         stack.callback(cluster.end)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 from bench import all as every
-from bench import material
+from bench import costs, material, planned
 from bench.client import Single, percentile
 from bench.memory import between
 from bench.report import Report, shown
 from bench.shares import stages, table
+
+from posthouse.capacity.costs import Costs, priced
 
 
 def test_a_bar_is_met_on_its_own_side() -> None:
@@ -73,3 +76,45 @@ def test_a_page_without_markers_stays(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="has no"):
         material.fill_in(page, every.BEGIN, every.END, "text")
     assert page.read_text() == "nothing"
+
+
+def test_figures_become_costs_that_the_plan_takes(tmp_path: Path) -> None:
+    reports = [
+        Report("submit", {"batch_per_second": 50_000.0, "single_cpu_us": 200.0}),
+        Report("planned", {"main_cpu_us": 210.123456, "ledger_octets": -5.0}),
+    ]
+    assert costs.costs(reports) == {"request_us": 200.0, "submit_us": 20.0, "send_main_us": 210.1}
+    costs.write(reports, tmp_path / "costs.json")
+    made = priced((tmp_path / "costs.json").read_text())
+    assert made.costs.submit_us == 20
+    assert "render_us" in made.shipped
+    with pytest.raises(ValueError, match="measures a cost"):
+        costs.write([Report("parse", {"per_second": 1.0})], tmp_path / "none.json")
+
+
+def test_every_source_of_a_cost_is_a_benchmark() -> None:
+    sources = [str(one.metadata["source"]).rpartition("/")[2] for one in fields(Costs)]
+    assert {source.partition(".")[0] for source in sources if source} <= every.BENCHMARKS.keys()
+
+
+def _ran(rate: float, seconds: float, send: float, submit: float, cores: float) -> planned.Ran:
+    """A burst as the model says it goes: `send` and `submit` are CPU seconds of a message."""
+    during, after = (cores - rate * submit) / send, cores / send
+    left = max(0.0, rate - during) * seconds
+    end, last = 1000 + seconds, 1000 + seconds + left / after
+    arrivals = [1000 + n / during for n in range(int(during * seconds))] + [end + n / after for n in range(int(left))]
+    spent = [
+        planned.Spent(1000 + n / 10, cores * n / 10, (2 - cores) * n / 10) for n in range(int((last - 1000) * 10) + 1)
+    ]
+    waits = [1.0] * int(rate * seconds)
+    return planned.Ran(1000, end, last, waits, arrivals, spent, 0, 0)
+
+
+def test_a_calibration_finds_the_costs_it_was_made_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    runs = [_ran(4000, 4, 800e-6, 100e-6, 1.6), _ran(4000, 4, 800e-6, 100e-6, 1.2)]
+    found = planned.calibrated(runs)
+    assert found.send == pytest.approx(800e-6, rel=0.02)
+    assert found.submit == pytest.approx(100e-6, rel=0.2)
+    assert found.after(2.0) == pytest.approx(2500, rel=0.02)
+    assert found.during(2.0, 5000) == pytest.approx((2 - 0.5) / 800e-6, rel=0.05)

@@ -39,9 +39,3 @@ def test_a_file_that_cannot_be_used_is_named_and_not_shown(tmp_path: Path, conte
 def test_nothing_of_that_name(tmp_path: Path) -> None:
     with pytest.raises(Misconfigured, match="POSTHOUSE_RECORDS__PASSWORD_FILE"):
         load(environ={"POSTHOUSE_RECORDS__PASSWORD_FILE": str(tmp_path)}, cwd=tmp_path)
-
-
-@pytest.mark.parametrize("listen", ["8026", "0.0.0.0:", "host:port"])
-def test_a_place_for_probes_is_host_and_port(tmp_path: Path, listen: str) -> None:
-    with pytest.raises(Misconfigured, match="HOST:PORT"):
-        load(environ={"POSTHOUSE_PROBES__LISTEN": listen}, cwd=tmp_path)

@@ -83,7 +83,7 @@ def test_the_environment_is_settings(name: str, tmp_path: Path) -> None:
     assert not settings.embedded
     assert one["stop_grace_period"] and seconds(one["stop_grace_period"]) >= 2 * settings.worker.drain_timeout  # type: ignore[operator]
     if name not in ONCE:
-        assert settings.probes.listen == "0.0.0.0:8026"
+        assert (settings.http.host, settings.http.health_port) == ("0.0.0.0", 8026)
 
 
 def test_every_role_is_served_once() -> None:

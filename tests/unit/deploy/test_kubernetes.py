@@ -91,13 +91,14 @@ def test_probes_ports_and_grace_fit_the_settings(made: Made, tmp_path: Path) -> 
     settings = loaded(environment(made), {"/run/secrets/posthouse": tmp_path}, tmp_path)
     one = container(made)
     ports = {port["name"]: port["containerPort"] for port in one["ports"]}
-    listens = (
-        settings.http.port if "api" in settings.roles else int((settings.probes.listen or ":0").rpartition(":")[2])
-    )
-    assert ports["http"] == listens
-    assert made.pods["metadata"]["annotations"]["prometheus.io/port"] == str(listens)
-    assert one["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": "http"}
-    assert one["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "http"}
+    assert settings.http.host == "0.0.0.0"
+    assert ports["health"] == settings.http.health_port
+    assert made.pods["metadata"]["annotations"]["prometheus.io/port"] == str(settings.http.health_port)
+    assert ("http" in ports) == ("api" in settings.roles)
+    if "api" in settings.roles:
+        assert ports["http"] == settings.http.port
+    assert one["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": "health"}
+    assert one["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "health"}
     # /readyz gives its checks two seconds.
     assert one["readinessProbe"]["timeoutSeconds"] > 2
     assert made.pods["spec"]["terminationGracePeriodSeconds"] >= 2 * settings.worker.drain_timeout + 10

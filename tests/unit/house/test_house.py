@@ -16,7 +16,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 import reference  # noqa: E402 - a script, found through the line above
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-MODULES = {"dnspython": "dns"}
+MODULES = {"dnspython": "dns", "opensearch-py": "opensearchpy"}
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
 

@@ -1,4 +1,4 @@
-"""`/v1/queue`: for operators."""
+"""`/v1/queue` and `/v1/cluster`: for operators."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from posthouse.api.answers import ok
 from posthouse.api.drafts import BuryDraft, RetryDraft
 from posthouse.api.http import Body, Call, Reply
 from posthouse.api.operations import Context, Operation
-from posthouse.api.views import ChangedView, QueueView, buried_view, depth_view
+from posthouse.api.ports import Cluster
+from posthouse.api.views import ChangedView, ClusterView, QueueView, buried_view, cluster_view, depth_view
 from posthouse.errors import Fault
 
 RETRY = Body(RetryDraft)
@@ -23,6 +24,11 @@ async def get(context: Context, call: Call) -> Reply:
     queue = context.services.queue
     depths, buried = await asyncio.gather(queue.depths(), queue.buried(limit=SHOWN))
     return ok(QueueView([depth_view(depth) for depth in depths], [buried_view(job) for job in buried]))
+
+
+async def cluster(context: Context, call: Call) -> Reply:
+    overview = context.services.cluster
+    return ok(cluster_view(await overview() if overview is not None else Cluster((), (), (), ())))
 
 
 async def retry(context: Context, call: Call) -> Reply:
@@ -62,6 +68,51 @@ OPERATIONS = (
                 }
             ],
             "buried": [],
+        },
+    ),
+    Operation(
+        id="get_cluster",
+        method="GET",
+        path="/v1/cluster",
+        summary="Every process, what waits, who holds which lease, and what is stuck",
+        handler=cluster,
+        tag="Queue",
+        scopes=OPERATOR,
+        answer=ClusterView,
+        answer_example={
+            "processes": [
+                {
+                    "id": "prc_0198c1a2b3c47000a1b2c3d4e5f60718",
+                    "host": "worker-1",
+                    "pid": 7,
+                    "roles": ["render", "send"],
+                    "version": "0.1.0",
+                    "started_at": "2026-11-22T08:00:00.000000Z",
+                    "seen_at": "2026-11-22T12:00:00.000000Z",
+                    "status": "here",
+                    "late": 0.0,
+                    "lanes": [
+                        {
+                            "stage": "render",
+                            "lane": "bulk",
+                            "held": 512,
+                            "finished": 81022,
+                            "progressed_at": "2026-11-22T12:00:00.000000Z",
+                        }
+                    ],
+                }
+            ],
+            "depths": [],
+            "leases": [
+                {
+                    "name": "schedule",
+                    "holder": "worker-2/7",
+                    "fence": 3,
+                    "until": "2026-11-22T12:00:12.000000Z",
+                    "held": True,
+                }
+            ],
+            "stuck": [],
         },
     ),
     Operation(

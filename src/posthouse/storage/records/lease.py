@@ -59,7 +59,7 @@ class Lease:
         self.ttl = ttl
         self.fence = 0
         self._records = records
-        self._holder = f"{holder}/{secrets.token_hex(8)}"
+        self.holder = f"{holder}/{secrets.token_hex(8)}"
         self._steady = steady
         self._sure_until = 0.0
         moment = MOMENT[records.capabilities.engine]
@@ -97,7 +97,7 @@ class Lease:
         self._sure_until = 0.0
         HELD.labels(self.name).set(0)
         with suppress(Unavailable):
-            await self._records.write(lambda tx: tx.run(_RELEASE, self.name, self._holder), durable=False)
+            await self._records.write(lambda tx: tx.run(_RELEASE, self.name, self.holder), durable=False)
 
     async def guard(self, tx: Tx) -> None:
         """First in a transaction that only the holder may write: until its end, nobody can take
@@ -105,11 +105,11 @@ class Lease:
 
         :raises LeaseLost: another has it, or had it meanwhile.
         """
-        if await tx.row(self._check, self.name, self.fence, self._holder, str(round(self.ttl * 1000))) is None:
+        if await tx.row(self._check, self.name, self.fence, self.holder, str(round(self.ttl * 1000))) is None:
             raise LeaseLost(detail=f"the lease {self.name} with fence {self.fence} is another's now")
 
     async def _taking(self, tx: Tx) -> int | None:
-        params = (self.name, self._holder, round(self.ttl * SECOND))
+        params = (self.name, self.holder, round(self.ttl * SECOND))
         row = await tx.row(self._take, *params)
         if row is None and not self.fence:
             await tx.run(_FIRST, self.name)

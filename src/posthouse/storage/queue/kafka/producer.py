@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import confluent_kafka
@@ -20,6 +20,15 @@ log = structlog.get_logger("queue")
 SECONDS = 10.0
 """A record that the brokers do not take for so long has failed."""
 _POLL = 0.2
+
+
+def told(who: str) -> Callable[[Any], None]:
+    """The client's own troubles into our log: it mends them by itself."""
+
+    def say(error: Any) -> None:
+        log.warning("kafka_trouble", client=who, detail=str(error))
+
+    return say
 
 
 class Send(NamedTuple):
@@ -67,7 +76,8 @@ class Producer:
             "message.max.bytes": 2_000_000,
             "queue.buffering.max.messages": 100_000,
             "queue.buffering.max.kbytes": 64 * 1024,
-            "log_level": 3,
+            "log_level": 0,  # what it has to say comes by `error_cb`
+            "error_cb": told("producer"),
         }
         self._loop = asyncio.get_running_loop()
         self._finished: list[_Batch] = []
@@ -127,6 +137,7 @@ class Producer:
         self._stopping = True
         if self._thread is not None:
             await asyncio.to_thread(self._thread.join, SECONDS + 5)
+        self._kafka = None
 
 
 def _produce(producer: Any, topic: str, messages: list[dict[str, Any]], batch: _Batch) -> int:

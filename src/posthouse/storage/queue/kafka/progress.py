@@ -50,8 +50,12 @@ class Progress:
         return sum(end - start for start, end in self._above)
 
     def add(self, offsets: Iterable[int]) -> None:
+        self.add_ranges(_runs(offsets))
+
+    def add_ranges(self, ranges: Iterable[tuple[int, int]]) -> None:
+        """Of `[start, end)`."""
         merged: list[tuple[int, int]] = []
-        for start, end in sorted([*self._above, *_runs(offsets)]):
+        for start, end in sorted([*self._above, *ranges]):
             if merged and start <= merged[-1][1]:
                 merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
             else:

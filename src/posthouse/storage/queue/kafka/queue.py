@@ -9,14 +9,13 @@ import socket
 from array import array
 from collections.abc import Iterable, Sequence
 
-import msgspec
-
 from posthouse.clock import SECOND, Clock, now
 from posthouse.storage.blobs.base import Blobs
 from posthouse.storage.queue.base import Buried, Depth, Job
 from posthouse.storage.queue.kafka import partitions, wire
 from posthouse.storage.queue.kafka.depths import depths
-from posthouse.storage.queue.kafka.partitions import Locked, Name
+from posthouse.storage.queue.kafka.outcome import add_done, buried_row, key_of, leased, leased_row, put_back
+from posthouse.storage.queue.kafka.partitions import Locked
 from posthouse.storage.queue.kafka.producer import Producer, Send
 from posthouse.storage.queue.kafka.progress import Progress
 from posthouse.storage.queue.kafka.pump import Pump
@@ -28,8 +27,6 @@ from posthouse.storage.records.base import Records, Row, Tx, Work
 
 PATIENCE = 1.0
 """Seconds that a claim waits for a first job: they come from Kafka without a wake."""
-
-_json = msgspec.json.Encoder().encode
 
 
 class KafkaQueue:
@@ -141,6 +138,7 @@ class KafkaQueue:
                         owner=self._owner,
                         clock=self._clock,
                         unreadable=self._unreadable,
+                        clean=self._topics.clean,
                     )
             self.pump.start()
         return self._sources[stage]
@@ -153,12 +151,12 @@ class KafkaQueue:
         async def work(tx: Tx) -> tuple[list[Locked], set[tuple[str, str, int]]]:
             locked = await partitions.lock(tx, held)
             back = await partitions.withdrawn(tx, ids)
-            dropped = [copy for entry in taken for copy in entry.copies if _key_of(entry, copy) in back]
+            dropped = [copy for entry in taken for copy in entry.copies if key_of(entry, copy) in back]
             if dropped:
-                locked = await _add_done(tx, locked, dropped)
+                locked = await add_done(tx, locked, dropped)
                 await partitions.forget_withdrawn(tx, sorted(back))
             ours = {(row.topic, row.number) for row in locked}
-            await partitions.lease(tx, [_leased_row(part, taken) for part in parts if part.name in ours], end)
+            await partitions.lease(tx, [leased_row(part, taken) for part in parts if part.name in ours], end)
             return locked, back
 
         locked, _ = await self._records.write(work, durable=False)
@@ -166,7 +164,7 @@ class KafkaQueue:
         for part in parts:
             if part.name not in known:
                 source.lost(part)
-        return [job for entry in taken if (job := _leased(window, entry, known, end)) is not None]
+        return [job for entry in taken if (job := leased(window, entry, known, end)) is not None]
 
     async def extend(self, jobs: Sequence[Job], *, lease: float) -> list[Job]:
         end = self._clock() + round(lease * SECOND)
@@ -214,7 +212,7 @@ class KafkaQueue:
 
         async def work(tx: Tx) -> list[Entry]:
             finished = await self._finish(tx, entries)
-            back = [_put_back(entry, at[entry.job.id]) for entry in finished]
+            back = [put_back(entry, at[entry.job.id]) for entry in finished]
             if back:
                 await self._parked.put(back, tx=tx)
                 self._hint(back, self._clock())
@@ -229,7 +227,7 @@ class KafkaQueue:
 
         async def work(tx: Tx) -> list[Entry]:
             finished = await self._finish(tx, entries)
-            await partitions.bury(tx, [_buried(entry, at, reasons[entry.job.id]) for entry in finished])
+            await partitions.bury(tx, [buried_row(entry, at, reasons[entry.job.id]) for entry in finished])
             return finished
 
         return await self._ended(work, tx) if entries else 0
@@ -252,7 +250,7 @@ class KafkaQueue:
             for entry in entries
             if (known := before.get(entry.part.name)) is not None and entry.offset not in known
         ]
-        await _add_done(tx, locked, [copy for entry in finished for copy in entry.copies])
+        await add_done(tx, locked, [copy for entry in finished for copy in entry.copies])
         for entry in finished:
             entry.part.finishing.append(entry)
         return finished
@@ -307,7 +305,7 @@ class KafkaQueue:
 
         async def work(tx: Tx) -> list[Entry]:
             finished = await self._finish(tx, taken)
-            await partitions.bury(tx, [_buried(entry, at, reason) for entry in finished])
+            await partitions.bury(tx, [buried_row(entry, at, reason) for entry in finished])
             return finished
 
         try:
@@ -331,7 +329,7 @@ class KafkaQueue:
         async def work(tx: Tx) -> None:
             locked = await partitions.lock(tx, [part.held])
             if locked:
-                await _add_done(tx, locked, [Copy(part, offset, 0)])
+                await add_done(tx, locked, [Copy(part, offset, 0)])
                 await partitions.bury(tx, [row])
 
         await self._records.write(work)
@@ -372,65 +370,4 @@ class KafkaQueue:
         await self.pump.close()
         await asyncio.gather(*(source.close() for source in self._sources.values()))
         await self._producer.close()
-
-
-async def _add_done(tx: Tx, locked: Sequence[Locked], copies: Sequence[Copy]) -> list[Locked]:
-    """The rows as they are after it."""
-    parts = {copy.part.name: copy.part for copy in copies}
-    rows: list[tuple[str, int, int, str, int | None]] = []
-    after: list[Locked] = []
-    for row in locked:
-        name = (row.topic, row.number)
-        offsets = [copy.offset for copy in copies if copy.part.name == name]
-        if not offsets:
-            after.append(row)
-            continue
-        progress = Progress.decode(row.low, row.done)
-        progress.add(offsets)
-        rows.append((*name, progress.low, progress.encode(), parts[name].oldest(progress.low)))
-        after.append(Locked(*name, progress.low, rows[-1][3]))
-    if rows:
-        await partitions.mark_done(tx, rows)
-    return after
-
-
-def _leased_row(part: Part, taken: Sequence[Entry]) -> tuple[str, int, int, str, bytes]:
-    """As the row is to be when these are claimed; the part itself only follows the commit."""
-    own = [entry for entry in taken if entry.part is part]
-    claimed = max(part.claimed, *(entry.offset + 1 for entry in own))
-    again = {entry.offset: entry.claims + 1 for entry in own if entry.claims}
-    retries = {offset: n for offset, n in part.retries.items() if offset not in part.progress} | again
-    held = array("I", {entry.mark for entry in (*part.holding, *own)})
-    return (*part.name, claimed, _json(retries).decode(), held.tobytes())
-
-
-def _leased(window: Window, entry: Entry, known: dict[Name, Progress], end: int) -> Job | None:
-    """None: another's, done, or withdrawn."""
-    part = entry.part
-    if part.name not in known or entry.gone:
-        return None
-    if entry.offset in part.progress:
-        window.finish(entry)
-        return None
-    entry.claims += 1
-    part.claimed = max(part.claimed, entry.offset + 1)
-    if entry.claims > 1:
-        part.retries[entry.offset] = entry.claims
-    window.hold(entry, end)
-    return entry.leased()
-
-
-def _key_of(entry: Entry, copy: Copy) -> tuple[str, str, int]:
-    return entry.job.id, entry.job.stage, copy.due_at
-
-
-def _put_back(entry: Entry, at: int) -> Job:
-    job = entry.job
-    return Job(job.stage, job.lane, job.tenant, at, job.id, 0, job.payload, job.key)
-
-
-def _buried(entry: Entry, at: int, reason: str) -> Row:
-    job = entry.job
-    return (
-        job.id, job.stage, job.lane, job.tenant, job.attempts + entry.claims, job.payload, job.key, at, reason,
-    )  # fmt: skip
+        self._topics.close()

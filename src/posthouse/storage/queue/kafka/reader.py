@@ -16,6 +16,7 @@ import structlog
 from confluent_kafka import TopicPartition
 
 from posthouse.storage.queue.kafka.partitions import Name
+from posthouse.storage.queue.kafka.producer import told
 from posthouse.storage.queue.kafka.wire import Record, decode
 
 log = structlog.get_logger("queue")
@@ -58,7 +59,8 @@ class Reader:
             "queued.max.messages.kbytes": 16 * 1024,
             "fetch.message.max.bytes": 4 * 1024 * 1024,
             "topic.metadata.refresh.interval.ms": 30_000,
-            "log_level": 3,
+            "log_level": 0,
+            "error_cb": told("consumer"),
         }
         self._thread = threading.Thread(target=self._run, name=f"kafka-{group}", daemon=True)
         self._thread.start()

@@ -27,6 +27,7 @@ log = structlog.get_logger("queue")
 TAKE_AGAIN = 0.1
 """Seconds between looks at a partition that its owner before has not let go of."""
 _LOOK = 0.5
+_CLEAN_EVERY = 60
 _COMMIT_EVERY = 10
 """Looks between commits of the group's offsets, for those who watch the lag."""
 
@@ -47,8 +48,14 @@ class Source:
         owner: str,
         clock: Clock,
         unreadable: Callable[[str, str, Part, int], Awaitable[None]],
+        clean: Callable[[Mapping[Name, int]], Awaitable[None]],
     ) -> None:
-        """:param unreadable: told stage, reason, partition and offset of a record that nobody can work on."""
+        """
+        :param unreadable: told stage, reason, partition and offset of a record that nobody can work on.
+        :param clean: told offsets below which nothing is needed any more.
+        """
+        self._clean = clean
+        self._cleaned: dict[Name, int] = {}
         self._records = records
         self._blobs = blobs
         self._options = options
@@ -161,6 +168,8 @@ class Source:
             part = self.parts.get((topic, number))
             if part is None or not part.assigned or offset < part.next:
                 continue
+            if offset > part.next:
+                self._spawn(self._skip(part, part.next, offset))
             part.next = offset + 1
             if offset in part.progress or offset in part.at:
                 continue
@@ -174,6 +183,20 @@ class Source:
             if window.ready > READY_AT_MOST and not window.paused:
                 window.paused = True
                 self.reader.pause(self._names(window))
+
+    async def _skip(self, part: Part, start: int, end: int) -> None:
+        """Records that are not there, because what was done was deleted and the row that said so
+        was lost with its disk's cache: they count as done, or the mark would wait for ever."""
+
+        async def work(tx: Tx) -> None:
+            for row in await partitions.lock(tx, [part.held]):
+                progress = Progress.decode(row.low, row.done)
+                progress.add_ranges([(start, end)])
+                await partitions.mark_done(tx, [(*part.name, progress.low, progress.encode(), None)])
+
+        log.warning("records_missing", topic=part.name[0], number=part.name[1], start=start, end=end)
+        with suppress(Error):  # the next reader finds the gap again
+            await self._records.write(work)
 
     def _spawn(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)
@@ -256,6 +279,22 @@ class Source:
                 await self._let_go()
             if looks % _COMMIT_EVERY == 0:
                 self.reader.commit([(*part.name, part.progress.low) for part in self.parts.values() if part.assigned])
+            if looks % _CLEAN_EVERY == 0:
+                await self._delete_done()
+
+    async def _delete_done(self) -> None:
+        """Topics keep no record that is done: nothing else bounds them."""
+        marks = {
+            part.name: part.progress.low
+            for part in self.parts.values()
+            if part.assigned and part.progress.low > self._cleaned.get(part.name, 0)
+        }
+        try:
+            await self._clean(marks)
+        except Error as error:
+            log.warning("done_records_stay", stage=self._stage, detail=error.detail)
+        else:
+            self._cleaned |= marks
 
     def _leaving(self) -> bool:
         return any(not part.assigned for part in self.parts.values())

@@ -16,6 +16,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from posthouse.errors import StorageUnavailable
 from posthouse.storage.queue.kafka.partitions import Name
+from posthouse.storage.queue.kafka.producer import told
 from posthouse.storage.queue.kafka.wire import Options
 
 log = structlog.get_logger("queue")
@@ -79,6 +80,9 @@ class Topics:
     async def ready(self) -> None:
         await self._call(lambda: self._client().list_topics(timeout=_SECONDS))
 
+    def close(self) -> None:
+        self._admin = None
+
     async def _call(self, work: Any, *args: Any) -> Any:
         """A topic that was just made is not known to every broker at once: asked again."""
         left = _TRIES
@@ -95,7 +99,12 @@ class Topics:
 
     def _client(self) -> Any:
         if self._admin is None:
-            self._admin = AdminClient({"bootstrap.servers": self._options.servers, "log_level": 3})
+            settings: dict[str, Any] = {
+                "bootstrap.servers": self._options.servers,
+                "log_level": 0,
+                "error_cb": told("admin"),
+            }
+            self._admin = AdminClient(settings)
         return self._admin
 
     def _ensure(self, names: Sequence[str]) -> list[Topic]:
