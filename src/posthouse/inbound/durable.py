@@ -228,8 +228,9 @@ class Durable:
         await tx.run_each(_RCPT, [row for one in fresh for row in _rcpt_rows(one.entry)])
         due_at = self._clock()
         jobs = [
-            Job(STORE, Lane.TRANSACTIONAL, one.entry.recipients[0].tenant_id, due_at, one.entry.id)
+            Job(STORE, Lane.TRANSACTIONAL, first.tenant_id, due_at, one.entry.id, key=str(first.account))
             for one in sorted(fresh, key=lambda one: one.entry.id)
+            for first in one.entry.recipients[:1]
         ]
         await self._queue.put(jobs, tx=tx)
 
