@@ -67,7 +67,7 @@ _TEXT_LINE = 2**20
 """Octets. RFC 5321 §4.5.3.1.6 asks for 1000; much mail has longer lines, and they are kept as they are."""
 _ROOM = 2048
 _BATCH = 256
-_INDEX_ROOM = 8
+_INDEX_ROOM = 32
 _POLL = 1.0
 _GATHER = 0.1
 """Seconds for which messages gather while others are stored: groups cost less, and are soon enough."""
