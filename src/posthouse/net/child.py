@@ -17,6 +17,8 @@ from typing import TypeVar, cast
 
 LENGTH = struct.Struct(">I")
 SOCKET_BUFFER = 4 * 1024 * 1024
+_START = 120.0
+"""Seconds for a start: on a machine that has no core to spare it is most of what a child ever does."""
 
 
 class Child(asyncio.Protocol):
@@ -78,7 +80,8 @@ class Child(asyncio.Protocol):
         self._process.wait()
 
     def _expect(self) -> None:
-        self._watch = asyncio.get_running_loop().call_later(self._patience, self._end)
+        patience = self._patience if self.ready else max(self._patience, _START)
+        self._watch = asyncio.get_running_loop().call_later(patience, self._end)
 
     def _end(self) -> None:
         self.hung()
