@@ -17,8 +17,8 @@ from typing import TypeVar, cast
 
 LENGTH = struct.Struct(">I")
 SOCKET_BUFFER = 4 * 1024 * 1024
-_START = 120.0
-"""Seconds for a start: on a machine that has no core to spare it is most of what a child ever does."""
+START = 120.0
+"""Seconds that a start may take: on a machine without a core to spare it costs more than any work."""
 
 
 class Child(asyncio.Protocol):
@@ -27,11 +27,13 @@ class Child(asyncio.Protocol):
 
     :param process: started, and ours to kill.
     :param patience: seconds for an answer; past it the process is taken for hung.
+    :param start: the same for the answer to its setup.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], patience: float) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], patience: float, start: float = START) -> None:
         self._process = process
         self._patience = patience
+        self._start = start
         self.pid = process.pid
         self.ready = False
         self._transport: asyncio.Transport | None = None
@@ -80,7 +82,7 @@ class Child(asyncio.Protocol):
         self._process.wait()
 
     def _expect(self) -> None:
-        patience = self._patience if self.ready else max(self._patience, _START)
+        patience = self._patience if self.ready else self._start
         self._watch = asyncio.get_running_loop().call_later(patience, self._end)
 
     def _end(self) -> None:
