@@ -71,7 +71,14 @@ class Engine:
         return done.stdout.strip()
 
     def start(self) -> None:
-        self.address = self.call("start")
+        """:raises RuntimeError: also when its port is taken meanwhile; a first start then looks for another."""
+        for left in (2, 1, 0):
+            try:
+                self.address = self.call("start")
+                break
+            except RuntimeError:
+                if self.port or not left:
+                    raise
         self.port = int(self.address.rstrip("/").split("/0")[0].rpartition(":")[2].split("/")[0])
 
     def stop(self) -> None:
@@ -293,7 +300,7 @@ class Cluster:
             if "api" in node.roles:
                 variables["POSTHOUSE_HTTP__PORT"] = str(node.port)
             else:
-                variables["POSTHOUSE_PROBES__LISTEN"] = f"{node.host}:{node.port}"
+                variables |= {"POSTHOUSE_HTTP__HOST": node.host, "POSTHOUSE_HTTP__HEALTH_PORT": str(node.port)}
             variables |= node.variables
         return variables
 

@@ -20,6 +20,7 @@ from posthouse.api.server import BoundedProtocol
 from posthouse.app import values
 from posthouse.app.parts import Parts, opened
 from posthouse.app.probes import probes
+from posthouse.app.waiting import entered
 from posthouse.config import Settings
 from posthouse.errors import Misconfigured
 from posthouse.smtpd.gateway.gateway import Gateway
@@ -56,7 +57,8 @@ class Running:
 @asynccontextmanager
 async def running(settings: Settings) -> AsyncGenerator[Running, None]:
     """Starts `settings.roles`; leaving it finishes what is in flight and closes."""
-    async with opened(settings) as parts, AsyncExitStack() as stack:
+    async with AsyncExitStack() as under, AsyncExitStack() as stack:
+        parts = await entered(under, lambda: opened(settings), wait=not settings.embedded)
         roles = set(settings.roles)
         await stack.enter_async_context(parts.presence.running())
         if settings.http.health_port:
