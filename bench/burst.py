@@ -134,15 +134,11 @@ def run(seconds: float, latency: float, connections: int, workers: int) -> dict[
         log = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="posthouse-bench-"))) / "sink.jsonl"
         log.touch()
         sink = stack.enter_context(material.sink("--log", str(log), "--latency", str(latency)))
-        made = stack.enter_context(
-            sending.cluster(directory, found, sink, workers=workers, connections=connections)
-        )
+        made = stack.enter_context(sending.cluster(directory, found, sink, workers=workers, connections=connections))
         return against(made, sink, log, seconds, workers * connections / (_REPLIES * latency / 1000))
 
 
-def against(
-    made: Cluster, sink: material.SinkProcess, log: Path, seconds: float, about: float
-) -> dict[str, float]:
+def against(made: Cluster, sink: material.SinkProcess, log: Path, seconds: float, about: float) -> dict[str, float]:
     """:param about: messages a second that the sink is expected to take."""
     journal = _Journal(log)
     rate = sending_rate(made, sink, journal, about)

@@ -14,8 +14,11 @@ _OF_A_SLOW_ONE = 16
 those was rendered in vain."""
 _KNOWN_AFTER = 10 * SECOND
 """µs of sending after which the rate says when there will be room."""
-_LINE_LONGEST = 120 * SECOND
-"""µs for which a parcel without room is sent away at most."""
+_LINE_LONGEST = 60 * SECOND
+"""µs for which a parcel without room is sent away at most: so long may a site that has become
+faster be given too little."""
+_BEST_HALVES = 60.0
+"""Seconds in which the best rate seen counts half."""
 
 
 class Room:
@@ -23,7 +26,7 @@ class Room:
         self._clock = clock
         self._least = _LEAST
         self._settled = 0
-        self._rate = 0.0
+        self._rate = self._best = 0.0
         self._rate_at = clock()
         self._sending_since = 0
         self._line = [0 for _ in Lane]
@@ -45,10 +48,12 @@ class Room:
 
     def wait(self, lane: int) -> int:
         """µs after which there should be room: a place in a line that moves twice as fast as the
-        site, so that it never runs dry, and a long queue is not taken and put back all the time."""
+        site has lately, so that a long queue is not taken and put back all the time. It is not the
+        rate of this moment, which is low where the site was given too little."""
         now = self._clock()
         jitter = random.uniform(0.5, 1.0)  # noqa: S311
-        pace = 2 * max(self._measured(), self._least / _SECONDS)
+        self._measured()
+        pace = 2 * max(self._best, _LEAST / _SECONDS)
         if not self._sending_since or now - self._sending_since < _KNOWN_AFTER:
             return int(_SECONDS * SECOND * jitter)
         place = max(self._line[lane], now + int(_SECONDS / 2 * SECOND)) + int(SECOND / pace)
@@ -64,6 +69,7 @@ class Room:
         if elapsed >= 0.25:
             fresh = self._settled / elapsed
             self._rate = fresh if self._rate == 0 else 0.5 * self._rate + 0.5 * fresh
+            self._best = max(self._rate, self._best * 0.5 ** (elapsed / _BEST_HALVES))
             if self._settled and not self._sending_since:
                 self._sending_since = now
             self._settled, self._rate_at = 0, now
