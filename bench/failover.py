@@ -27,11 +27,11 @@ from bench.standby import Standby
 
 LAYOUT = {"api": "api", "worker": "render,send", "second": "render,send", "schedule": "schedule"}
 _EVERY = 0.1
-_WINDOW = 2.0
+_WINDOW = 3.0
 """Seconds over which a rate is taken."""
 _ENOUGH = 0.9
-_STEADY = 6.0
-"""Seconds before each kill, and of full speed after it."""
+_STEADY = 5.0
+"""Seconds of full speed before each kill, and after it."""
 _LONGEST = 90.0
 
 _BASE = """
@@ -124,7 +124,7 @@ class Arrivals:
 
 
 def recovered(arrivals: Arrivals, began: float, before: float) -> float:
-    """Seconds from `began` until the rate stays; returns once it has stayed.
+    """Seconds from `began` until the rate `before` is there and stays; returns once it has stayed.
 
     :raises TimeoutError:
     """
@@ -169,11 +169,10 @@ def _run(directory: Path, stack: ExitStack, rate: float, names: Sequence[str]) -
     for name, strike in _strikes(cluster, found, standby):
         if name == "postgres_failover":
             standby.follow()
-        time.sleep(_STEADY)
-        before = arrivals.rate(time.time() - 0.2)
+        recovered(arrivals, time.time(), rate)
         began = time.time()
         strike()
-        figures[f"{name}_s"] = recovered(arrivals, began, before)
+        figures[f"{name}_s"] = recovered(arrivals, began, rate)
     load.stop()
     figures["lost"] = float(_missing(load, arrivals))
     figures["accepted"] = float(len(load.accepted))

@@ -438,6 +438,27 @@ async def test_the_index_is_made_again_from_what_is_stored(ann: House, indexer: 
     assert len(await indexer.find("pelican", 2)) == 1
 
 
+async def test_two_rebuilds_at_once_end_both(ann: House, indexer: Indexer) -> None:
+    """Their last jobs are taken apart, by two workers, and neither waits for the other for ever."""
+    indexing = Indexing(ann.queue, clock=ann.clock)
+    for _ in range(2):
+        await reindex(ann.records, indexing, indexer.search, wake=lambda: None)
+        ann.clock.advance(3)
+    for job in await ann.queue.claim("index", 2, 10, lease=60):
+        await indexer.stage([job])
+        ann.clock.advance(1)
+    for _ in range(4):
+        assert (await indexer.search.size()).needs_rebuild == "rebuilding" or not await _left(ann)
+        ann.clock.advance(6)
+        await indexer.drain()
+    assert await _left(ann) == 0
+    assert (await indexer.search.size()).needs_rebuild is None
+
+
+async def _left(house: House) -> int:
+    return sum(depth.ready + depth.delayed for depth in await house.queue.depths() if depth.stage == "index")
+
+
 async def test_what_is_ready_while_others_are_written_shares_a_transaction(ann: House) -> None:
     stage = Stage(ann)
     steps: list[int] = []

@@ -1,4 +1,8 @@
-"""Both flows on many processes and the real engines, through every kind of fault, and its judge."""
+"""Both flows on many processes and the real engines, through every kind of fault, and its judge.
+
+The tests that use `run` share one cluster with clients at work: each adds a fault, and the last
+of them stops it all and judges.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ from posthouse.smtpd.sink.journal import Entry
 from tests.crash.cluster.faults import Crash, Cut, Fault, Skew, catalogue, each_once
 from tests.crash.cluster.judge import Happening, Repeat, judge_critical, judge_repeats, repeats
 from tests.crash.cluster.run import Run
-from tests.crash.cluster.world import SENDERS, World, world
+from tests.crash.cluster.world import SENDERS, NotHereError, World, world
 from tests.crash.load import Single
 from tests.product import wait_until
 from tests.receiving import DOMAIN, SMALL
@@ -30,7 +34,7 @@ def house() -> Iterator[World]:
     try:
         with world(directory) as one:
             yield one
-    except RuntimeError as error:
+    except NotHereError as error:
         _not_here(str(error))
     finally:
         shutil.rmtree(directory, ignore_errors=True)

@@ -10,7 +10,9 @@ import subprocess
 from collections.abc import Awaitable, Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 from mail_house import MailHouse, letters, mail_house
 from search_engine import listed, searched
@@ -40,7 +42,7 @@ async def ordeal(house: MailHouse, save: Step, lose: Step, put_back: Step) -> No
     await lose()
     await put_back()
     await house.start()
-    assert server.post("/v1/tasks/reindex", {}, key=server.operator_key).status_code < 300
+    await _ended(house, server.post("/v1/tasks/reindex", {}, key=server.operator_key))
     await _idle(house)
     restored = listed(server)
     assert searched(server) == restored
@@ -63,19 +65,24 @@ async def _idle(house: MailHouse) -> None:
 
 async def _checked(house: MailHouse, *, mend: bool = False) -> list[dict[str, str]]:
     """As `posthouse check --deep` asks, and with `--mend`."""
-    server = house.server
-    task = (
-        server.post("/v1/tasks/check", {"deep": True, "mend": mend}, key=server.operator_key).raise_for_status().json()
-    )
+    body = {"deep": True, "mend": mend}
+    begun = house.server.post("/v1/tasks/check", body, key=house.server.operator_key)
+    return (await _ended(house, begun))["findings"]
+
+
+async def _ended(house: MailHouse, begun: httpx.Response) -> dict[str, Any]:
+    """The task, when it is done."""
+    task: dict[str, Any] = begun.raise_for_status().json()
 
     def ended() -> bool:
         nonlocal task
-        task = server.get(f"/v1/tasks/{task['id']}", key=server.operator_key).raise_for_status().json()
+        answer = house.server.get(f"/v1/tasks/{task['id']}", key=house.server.operator_key)
+        task = answer.raise_for_status().json()
         return task["state"] != "running"
 
-    await asyncio.to_thread(wait_until, ended, "the check ends")
+    await asyncio.to_thread(wait_until, ended, "the task ends")
     assert task["state"] == "done"
-    return task["findings"]
+    return task
 
 
 @pytest.mark.timeout(120)

@@ -67,7 +67,7 @@ _TEXT_LINE = 2**20
 """Octets. RFC 5321 §4.5.3.1.6 asks for 1000; much mail has longer lines, and they are kept as they are."""
 _ROOM = 2048
 _BATCH = 256
-_INDEX_ROOM = 8
+_INDEX_ROOM = 32
 _POLL = 1.0
 _GATHER = 0.1
 """Seconds for which messages gather while others are stored: groups cost less, and are soon enough."""
@@ -82,6 +82,8 @@ class Receiving:
     gateway: Gateway | None
     store: Worker
     index: Worker
+    examine: ExaminePool | None
+    """None: messages are examined in this process."""
     housekeeping: Housekeeping
     look_after_search: Callable[[], Awaitable[None]]
 
@@ -127,8 +129,8 @@ async def receiving(settings: Settings, ground: Ground, stack: AsyncExitStack) -
     )
     index = _index(settings, ground, mail)
     judge = _filter(settings, ground.records, resolver, stack)
-    examine = _examine(settings, stack)
-    store = _store(settings, ground, mail, judge, examine, wake_index=lambda: index.wake(Lane.TRANSACTIONAL))
+    pool = _examine(settings, stack)
+    store = _store(settings, ground, mail, judge, pool or here, wake_index=lambda: index.wake(Lane.TRANSACTIONAL))
     accept = Accept(
         records=ground.records,
         contents=ground.contents,
@@ -160,7 +162,7 @@ async def receiving(settings: Settings, ground: Ground, stack: AsyncExitStack) -
         kept=settings.receive.log_days * DAY,
         still=(lambda: lease.sure) if (lease := ground.lease) is not None else (lambda: True),
     )
-    return Receiving(mail, accept, gateway, store, index, housekeeping, _search_keeper(ground, mail, index))
+    return Receiving(mail, accept, gateway, store, index, pool, housekeeping, _search_keeper(ground, mail, index))
 
 
 def _search_keeper(ground: Ground, mail: Mail, index: Worker) -> Callable[[], Awaitable[None]]:
@@ -285,10 +287,10 @@ def _store(
     return worker
 
 
-def _examine(settings: Settings, stack: AsyncExitStack) -> Examine:
+def _examine(settings: Settings, stack: AsyncExitStack) -> ExaminePool | None:
     count = settings.receive.processes or processes_for(len(os.sched_getaffinity(0)))
     if not count:
-        return here
+        return None
     pool = ExaminePool(count)
     stack.push_async_callback(pool.close)
     return pool

@@ -75,6 +75,8 @@ async def running(settings: Settings) -> AsyncGenerator[Running, None]:
         tasks: list[asyncio.Task[None]] = []
         if roles & {"render", "send"}:
             await parts.sending.pool.start()
+        if "store" in roles and parts.receiving.examine is not None:
+            await parts.receiving.examine.start()
         workers = parts.workers(roles)
         tasks += [asyncio.create_task(worker.run(), name="worker") for worker in workers]
         tasks.append(asyncio.create_task(parts.duties.run(schedule="schedule" in roles), name="schedule"))

@@ -303,7 +303,7 @@ class Receive(Section):
     connections_per_address: Annotated[Count, Unit("connections")] = Field(
         default=50, description="At once from one IPv4 address or IPv6 /64."
     )
-    small: Annotated[Octets, Field(ge=0)] = Field(
+    small: Annotated[int, BeforeValidator(octets), Field(ge=0), Unit("bytes")] = Field(
         default=128 * 1024,
         description="Messages up to this size lie in the records, in the same commit; larger ones in the blob store.",
     )

@@ -114,7 +114,14 @@ class Index:
         for account, emails in went.items():
             await self._search.remove(str(account), emails)
         self._measure(jobs)
-        await self._finish([job for job, payload in payloads if not payload.last or await self._rebuilt(job)], jobs)
+        await self._finish(await self._ended(payloads), jobs)
+
+    async def _ended(self, payloads: Sequence[tuple[Job, Payload]]) -> list[Job]:
+        """All but the end of a rebuild that has to wait. Of two rebuilds at once one end is enough."""
+        ends = [job for job, payload in payloads if payload.last]
+        if ends and not await self._rebuilt(ends[-1].lane, sum(job.lane == ends[-1].lane for job, _ in payloads)):
+            return [job for job, _ in payloads if job is not ends[-1]]
+        return [job for job, _ in payloads]
 
     def _measure(self, jobs: Sequence[Job]) -> None:
         made = [ids.moment(job.id) or self._clock() for job in jobs if job.lane != Lane.BULK]
@@ -124,17 +131,21 @@ class Index:
     async def _finish(self, done: Sequence[Job], jobs: Sequence[Job]) -> None:
         async with self._leases:
             finished = {job.id for job in done}
-            again = self._clock() + _LOOK_AGAIN
+            # At the same moment for all who wait, so that the ends of two rebuilds meet.
+            again = (self._clock() // _LOOK_AGAIN + 2) * _LOOK_AGAIN
             if done:
                 await self._queue.done([self._current(job) for job in done])
             await self._queue.later([(self._current(job), again) for job in jobs if job.id not in finished])
             for job in jobs:
                 self._release(job)
 
-    async def _rebuilt(self, job: Job) -> bool:
-        """The last job of a rebuild ends it when it is alone in its lane."""
+    async def _rebuilt(self, lane: int, mine: int) -> bool:
+        """The last job of a rebuild ends it when nothing is in its lane but what was just done.
+
+        :param mine: jobs of this lane that were.
+        """
         for depth in await self._queue.depths():
-            if (depth.stage, depth.lane) == (INDEX, job.lane) and depth.ready + depth.delayed > 1:
+            if (depth.stage, depth.lane) == (INDEX, lane) and depth.ready + depth.delayed > mine:
                 return False
         await self._search.rebuilt()
         return True

@@ -17,6 +17,8 @@ from typing import TypeVar, cast
 
 LENGTH = struct.Struct(">I")
 SOCKET_BUFFER = 4 * 1024 * 1024
+START = 120.0
+"""Seconds that a start may take: on a machine without a core to spare it costs more than any work."""
 
 
 class Child(asyncio.Protocol):
@@ -25,11 +27,13 @@ class Child(asyncio.Protocol):
 
     :param process: started, and ours to kill.
     :param patience: seconds for an answer; past it the process is taken for hung.
+    :param start: the same for the answer to its setup.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], patience: float) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], patience: float, start: float = START) -> None:
         self._process = process
         self._patience = patience
+        self._start = start
         self.pid = process.pid
         self.ready = False
         self._transport: asyncio.Transport | None = None
@@ -78,7 +82,8 @@ class Child(asyncio.Protocol):
         self._process.wait()
 
     def _expect(self) -> None:
-        self._watch = asyncio.get_running_loop().call_later(self._patience, self._end)
+        patience = self._patience if self.ready else self._start
+        self._watch = asyncio.get_running_loop().call_later(patience, self._end)
 
     def _end(self) -> None:
         self.hung()

@@ -48,7 +48,7 @@ class Clients:
         """:param api: its URL and a key. :param mx: the port for mail."""
         self.sending = SendLoad(api, seed)
         self.receiving = ReceiveLoad(lambda: mx, seed)
-        for work in (self.sending.run(2, pause=0.5), self.receiving.run(3, pause=0.4)):
+        for work in (self.sending.run(2, pause=0.5), self.receiving.run(3, pause=0.8)):
             self._running.append(asyncio.run_coroutine_threadsafe(work, self._loop))
 
     def failed(self) -> BaseException | None:

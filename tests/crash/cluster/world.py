@@ -83,6 +83,10 @@ connections = {connections}
 """
 
 
+class NotHereError(Exception):
+    """An engine cannot be had on this machine; its words."""
+
+
 @cache
 def faketime() -> str | None:
     """The library that sets a process's clock wrong, or None."""
@@ -203,10 +207,14 @@ class World:
 def world(directory: Path, names: Sequence[str] = NAMES, *, seed: int = 1) -> Generator[World, None, None]:
     """Set up and running, without load. `directory`: user postgres must reach it.
 
-    :raises RuntimeError: something did not start.
+    :raises NotHereError: an engine cannot be had.
+    :raises RuntimeError: Posthouse did not start.
     """
     with ExitStack() as stack:
-        found = stack.enter_context(engines(directory / "services", names))
+        try:
+            found = stack.enter_context(engines(directory / "services", names))
+        except RuntimeError as error:
+            raise NotHereError(str(error)) from error
         clients = stack.enter_context(Clients())
         log = directory / "sink.jsonl"
         sink = stack.enter_context(material.sink("--log", str(log), "--mix", MIX, "--seed", str(seed)))

@@ -185,8 +185,9 @@ def test_a_leased_job_is_not_set_aside(api: Running) -> None:
 
 
 def test_health_readiness_and_metrics(api: Running) -> None:
-    assert api.anyone.get("/healthz").json() == {"status": "ok"}
-    assert api.anyone.get("/readyz").json() == {"status": "ready", "checks": {"records": "ok"}}
+    assert api.anyone.get("/healthz").json()["status"] == "ok"
+    ready = api.anyone.get("/readyz").json()
+    assert (ready["status"], ready["checks"]) == ("ready", {"records": "ok"})
     figures = api.anyone.get("/metrics")
     assert figures.headers["content-type"].startswith("text/plain")
     assert 'posthouse_http_requests_total{operation="get_health",status="200"}' in figures.text
@@ -204,7 +205,8 @@ def test_a_check_that_fails_is_named(api: Running) -> None:
     finally:
         del checks["dns"]
     assert reply.status_code == 503
-    assert reply.json() == {"status": "unready", "checks": {"records": "ok", "dns": "failed"}}
+    answer = reply.json()
+    assert (answer["status"], answer["checks"]) == ("unready", {"records": "ok", "dns": "failed"})
 
 
 def test_the_documentation_is_there(api: Running) -> None:

@@ -48,7 +48,7 @@ class Recorded(Child):
     """`more`: frames to give, one after each answer."""
 
     def __init__(self, patience: float, more: int = 0) -> None:
-        super().__init__(cast("subprocess.Popen[bytes]", Process()), patience)
+        super().__init__(cast("subprocess.Popen[bytes]", Process()), patience, start=patience)
         self.seen: list[str | bytes] = []
         self.more = more
         self.transport = Transport(self)
