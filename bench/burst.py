@@ -201,7 +201,7 @@ def measure(arguments: argparse.Namespace) -> Report:
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="how long the burst lasts; draining takes 9 times")
-    parser.add_argument("--latency", type=float, default=15.0, help="milliseconds before each reply of the sink")
+    parser.add_argument("--latency", type=float, default=30.0, help="milliseconds before each reply of the sink")
     parser.add_argument("--connections", type=int, default=4, help="of each worker to the sink")
     parser.add_argument("--workers", type=int, default=1)
 
