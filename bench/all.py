@@ -25,6 +25,7 @@ from rich.table import Table
 
 from bench import (
     accept,
+    burst,
     costs,
     deliver,
     failover,
@@ -36,6 +37,7 @@ from bench import (
     planned,
     postfix,
     queues,
+    scale,
     search,
     send,
     submit,
@@ -59,6 +61,8 @@ BENCHMARKS: dict[str, ModuleType] = {
     "queues": queues,
     "planned": planned,
     "failover": failover,
+    "scale": scale,
+    "burst": burst,
 }
 _QUICK: dict[str, list[str]] = {
     "send": ["--messages", "10000"],
@@ -75,6 +79,8 @@ _QUICK: dict[str, list[str]] = {
     "queues": ["--jobs", "10000"],
     "planned": ["--seconds", "4"],
     "failover": ["--rate", "50"],
+    "scale": ["--messages", "5000"],
+    "burst": ["--seconds", "10"],
 }
 _WITH_POSTGRESQL = ("send", "submit", "search", "deliver", "inbox", "queues")
 _FIRST = ("ratio", "times_faster")

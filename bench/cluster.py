@@ -101,7 +101,7 @@ class Engine:
                 os.kill(pid, signal.SIGKILL)
 
     def cpu(self) -> float:
-        """Seconds used by what runs now."""
+        """Seconds, with what its ended children used."""
         return sum(material.cpu_seconds(pid) for pid in self.pids())
 
 
@@ -204,6 +204,7 @@ class Cluster:
     """Processes on one configuration file, `directory/posthouse.toml`.
 
     :param base: lines of the file that come before the engines'.
+    :param cores: of a process by its name, as taskset reads them; it has all without.
     """
 
     directory: Path
@@ -211,7 +212,7 @@ class Cluster:
     base: str
     layout: Mapping[str, str] = field(default_factory=lambda: dict(LAYOUT))
     variables: Mapping[str, str] = field(default_factory=dict[str, str])
-    cores: Mapping[str, int] = field(default_factory=dict[str, int])
+    cores: Mapping[str, str] = field(default_factory=dict[str, str])
     tenant: str = "demo"
     nodes: dict[str, Node] = field(default_factory=dict[str, Node])
     database: str = ""
@@ -313,7 +314,7 @@ class Cluster:
         command = [*node.prefix, sys.executable, "-m", "posthouse", *arguments]
         core = self.cores.get(node.name)
         if core is not None:
-            command = ["taskset", "-c", str(core), *command]
+            command = ["taskset", "-c", core, *command]
         with (self.directory / f"{node.name}.err").open("ab") as errors:
             return subprocess.Popen(
                 command, env=self.environment(node), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,

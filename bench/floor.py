@@ -10,7 +10,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import multiprocessing
+import os
 import time
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 
 import uvloop
@@ -25,7 +27,9 @@ from posthouse.smtp.outcome import Envelope
 CONNECTIONS = 16
 
 
-def _send_part(port: int, pem: bytes, start: float, numbers: range, cpu: Connection) -> None:
+def _send_part(port: int, pem: bytes, start: float, numbers: range, cpu: Connection, core: int | None) -> None:
+    if core is not None:
+        os.sched_setaffinity(0, {core})
     cpu.send(uvloop.run(_send(port, pem, start, numbers)))
 
 
@@ -55,8 +59,12 @@ async def _send(port: int, pem: bytes, start: float, numbers: range) -> float:
     return time.process_time() - began
 
 
-def run(count: int, processes: int) -> tuple[float, float]:
-    """Messages a second, and µs of CPU a message without the sink's."""
+def run(count: int, processes: int, cores: Sequence[int | None] = ()) -> tuple[float, float]:
+    """Messages a second, and µs of CPU a message without the sink's.
+
+    :param cores: on which the processes are held, one each; the sink runs where this process may.
+    """
+    cores = cores or [None] * processes
     pem, _ = generate_key("rsa-sha256")
     with material.sink() as sink:
         start = time.time() + 1.5
@@ -64,7 +72,7 @@ def run(count: int, processes: int) -> tuple[float, float]:
         pipes = [multiprocessing.Pipe(duplex=False) for _ in range(processes)]
         parts = [
             multiprocessing.get_context("spawn").Process(
-                target=_send_part, args=(sink.port, pem, start, range(n * step, (n + 1) * step), pipes[n][1])
+                target=_send_part, args=(sink.port, pem, start, range(n * step, (n + 1) * step), pipes[n][1], cores[n])
             )
             for n in range(processes)
         ]

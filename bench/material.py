@@ -165,4 +165,4 @@ def received(pipe: Connection, seconds: float = 300.0) -> Any:
 def cpu_seconds(pid: int) -> float:
     """User and system time of a process with its ended children."""
     parts = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return sum(int(parts[i]) for i in (11, 12)) / os.sysconf("SC_CLK_TCK")
+    return sum(int(parts[i]) for i in range(11, 15)) / os.sysconf("SC_CLK_TCK")

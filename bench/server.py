@@ -15,7 +15,7 @@ from collections.abc import Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from bench import material
 from bench.postgres import database
@@ -51,14 +51,15 @@ class Server:
 
     def resident(self) -> int:
         """Octets that these processes hold, shared pages counted once for each share."""
-        return sum(_pss(pid) for pid in self.pids())
+        return sum(map(resident, self.pids()))
 
     def waiting(self) -> int:
         """Jobs in the queue."""
-        return sum(depth["ready"] + depth["delayed"] for depth in self.call("GET", "/v1/queue")["depths"])
+        return waiting(self)
 
 
-def _pss(pid: int) -> int:
+def resident(pid: int) -> int:
+    """Octets of a process, with its share of what it shares."""
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
         if line.startswith("Pss:"):
             return int(line.split()[1]) * 1024
@@ -126,7 +127,16 @@ def server(
         yield found
 
 
-def set_up(found: Server) -> None:
+class Caller(Protocol):
+    def call(self, method: str, path: str, body: object = None) -> Any: ...
+
+
+def waiting(found: Caller) -> int:
+    """Jobs in the queue."""
+    return sum(depth["ready"] + depth["delayed"] for depth in found.call("GET", "/v1/queue")["depths"])
+
+
+def set_up(found: Caller) -> None:
     """The domain, with an RSA key only (the floor signs once too), and the batches' template."""
     found.call("POST", "/v1/domains", {"name": "example.com", "algorithms": ["rsa-sha256"]})
     found.call(

@@ -291,3 +291,16 @@ async def test_records_that_are_done_are_deleted_and_a_gap_is_passed(
     async with asyncio.timeout(10):
         while await other.depths():
             await asyncio.sleep(0.05)
+
+
+async def test_every_process_has_an_equal_part_of_every_lane(another: Open, options: Options) -> None:
+    """A lane as a whole with one of them would be no faster with more."""
+    sources = [await queue.source("send") for queue in (another(), another())]
+    expected = dict.fromkeys(options.topics("send"), 1)
+
+    def shares() -> list[Counter[str]]:
+        return [Counter(name[0] for name, part in source.parts.items() if part.assigned) for source in sources]
+
+    async with asyncio.timeout(30):
+        while shares() != [expected, expected]:
+            await asyncio.sleep(0.05)

@@ -271,7 +271,7 @@ def _sending(
     settings: Settings, storage: Storage, features: Features, stack: AsyncExitStack, slots: Slots | None
 ) -> Sending:
     clock, retry, room = storage.clock, values.retry(settings), settings.send.max_in_flight
-    pool = RenderPool(Setup(values.blob_options(settings)), settings.render.processes or os.cpu_count() or 1)
+    pool = RenderPool(Setup(values.blob_options(settings)), settings.render.processes or len(os.sched_getaffinity(0)))
     stack.push_async_callback(pool.close)
     destinations = _destinations(settings, clock)
     sites = Sites(

@@ -167,7 +167,7 @@ class Render(Section):
     """The stage that fills templates, builds and signs."""
 
     processes: Annotated[int, Field(ge=0, le=256)] = Field(
-        default=0, description="Render processes; 0 chooses by the number of cores."
+        default=0, description="Render processes; 0: one for each core it may use."
     )
     cache: Octets = Field(default=64 * 2**20, description="Compiled templates kept in memory, in each process.")
 

@@ -20,6 +20,7 @@ import structlog
 from posthouse.clock import SECOND, Clock
 from posthouse.egress.ceilings import LANE_CEILING, lane_ceilings, shared_ceilings
 from posthouse.egress.model import Attempt, Destination, Parcel, Target
+from posthouse.egress.room import Room
 from posthouse.egress.slots import Lease, Slots
 from posthouse.net.smtp import Connection
 from posthouse.smtp.outcome import Cause, Delivery, Envelope, Failure, SessionFailed, Stage
@@ -35,12 +36,6 @@ SUSPEND_LONGEST = 1800.0
 
 _OPENING_PAUSE = 5 * SECOND
 """µs without a new connection after one was refused while others live: the peer's own limit."""
-_ROOM_SECONDS = 5.0
-_ROOM_LEAST = 256
-_ROOM_OF_A_SLOW_ONE = 16
-"""Parcels worth holding before a rate is known, and of a site where they grew stale: each of
-those was rendered in vain."""
-
 Open = Callable[[Destination, Target], Awaitable[Connection]]
 Addresses = Callable[[Destination, str], Awaitable[Sequence[str]]]
 
@@ -86,10 +81,7 @@ class Site:
         self._failures = 0
         self._no_opening_before = 0
         self._closing = False
-        self._settled = 0
-        self._room_least = _ROOM_LEAST
-        self._rate = 0.0
-        self._rate_at = clock()
+        self._room = Room(clock)
         self.used_at = clock()
 
     # What the sender asks and does.
@@ -100,11 +92,11 @@ class Site:
 
     def room(self, lane: int) -> int:
         """How many parcels more are worth holding: what the site sends in a few seconds."""
-        return max(self._room_least, int(self._measured_rate() * _ROOM_SECONDS)) - len(self._ready[lane])
+        return self._room.left(len(self._ready[lane]))
 
-    def wait_for_room(self) -> int:
+    def wait_for_room(self, lane: int) -> int:
         """µs after which there should be room again."""
-        return int(_ROOM_SECONDS * SECOND * random.uniform(0.5, 1.0))  # noqa: S311
+        return self._room.wait(lane)
 
     def put(self, parcel: Parcel) -> None:
         lane = parcel.lane
@@ -264,10 +256,10 @@ class Site:
     async def _deliver(self, connection: Connection, parcel: Parcel, *, reused: bool) -> None:
         started = self._clock()
         if parcel.deadline <= started:
-            self._room_least = max(_ROOM_OF_A_SLOW_ONE, self._room_least // 2)
+            self._room.stale()
             await parcel.settle(parcel, Attempt(started, started, cause="too_late"))
             return
-        self._room_least = min(_ROOM_LEAST, self._room_least + 1)
+        self._room.fresh()
         envelope = Envelope(
             parcel.reverse_path, parcel.recipients, smtputf8=parcel.smtputf8, body_8bit=not parcel.data.isascii()
         )
@@ -276,7 +268,7 @@ class Site:
             parcel.met_closed = True
             self._ready[parcel.lane].appendleft(parcel)
             return
-        self._settled += 1
+        self._room.settled()
         await parcel.settle(parcel, Attempt(started, self._clock(), delivery=delivery))
 
     async def _transact(self, connection: Connection, envelope: Envelope, data: bytes) -> Delivery:
@@ -363,16 +355,6 @@ class Site:
         now = self._clock()
         attempt = Attempt(now, now, cause="site_unreachable", detail=self.reason, site_retry_at=self.suspended_until)
         await asyncio.gather(*(parcel.settle(parcel, attempt) for parcel in waiting))
-
-    def _measured_rate(self) -> float:
-        """Parcels a second, over the last seconds."""
-        now = self._clock()
-        elapsed = (now - self._rate_at) / SECOND
-        if elapsed >= 0.25:
-            fresh = self._settled / elapsed
-            self._rate = fresh if self._rate == 0 else 0.5 * self._rate + 0.5 * fresh
-            self._settled, self._rate_at = 0, now
-        return self._rate
 
 
 class _Idle:

@@ -196,7 +196,7 @@ class Prepare:
         if site.suspended_until > now:
             return site_away(due, site.destination.site, site.reason, site.suspended_until, now)
         if site.room(due.lane) <= 0:
-            return _put_back(due, now, now + site.wait_for_room())
+            return _put_back(due, now, now + site.wait_for_room(due.lane))
         return site
 
     def _nowhere(self, due: Due, why: NoDestination, now: int) -> Outcome:

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 from bench import all as every
-from bench import costs, material, planned
+from bench import burst, costs, material, planned
 from bench.client import Single, percentile
 from bench.memory import between
 from bench.report import Report, shown
+from bench.scale import Cores, split
 from bench.shares import stages, table
 
 from posthouse.capacity.costs import Costs, priced
@@ -118,3 +119,33 @@ def test_a_calibration_finds_the_costs_it_was_made_with(monkeypatch: pytest.Monk
     assert found.submit == pytest.approx(100e-6, rel=0.2)
     assert found.after(2.0) == pytest.approx(2500, rel=0.02)
     assert found.during(2.0, 5000) == pytest.approx((2 - 0.5) / 800e-6, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("cores", "workers", "held", "rest", "shared"),
+    [
+        ({0, 1}, 1, (0,), {1}, 0),
+        ({0, 1}, 2, (0, 1), {0, 1}, 2),
+        ({4, 2, 3}, 2, (2, 3), {4}, 0),
+        ({0}, 2, (0, 0), {0}, 1),
+    ],
+)
+def test_workers_have_a_core_each_and_the_rest_what_is_left(
+    cores: set[int], workers: int, held: tuple[int, ...], rest: set[int], shared: int
+) -> None:
+    assert split(cores, workers) == Cores(held, frozenset(rest))
+    assert split(cores, workers).shared == shared
+
+
+def test_the_rate_of_sending_leaves_out_where_connections_open_and_run_dry() -> None:
+    slow = [n / 10 for n in range(20)]
+    full = [2 + n / 50 for n in range(71)]
+    dry = [10.0 + n for n in range(9)]
+    assert burst.steady([*dry, *slow, *full]) == pytest.approx(50)
+
+
+def test_memory_grows_by_what_the_last_tenth_has_more_than_the_one_after_the_middle() -> None:
+    found = [burst.Held(float(at), {"api": 100, "worker1": 10 * at}) for at in range(101)]
+    assert burst.growth(found, 0, 100) == {"api": 0, "worker1": 400}
+    with pytest.raises(ValueError, match="too short"):
+        burst.growth(found[:50], 0, 100)

@@ -50,6 +50,9 @@ class Reader:
             "bootstrap.servers": servers,
             "group.id": group,
             "group.protocol": "consumer",  # KIP-848: cooperative, and no stop of the whole group
+            # Of each topic everybody an equal part. "uniform" only counts partitions: it gives a
+            # lane as a whole to one consumer and another lane to the next.
+            "group.remote.assignor": "range",
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
             "auto.offset.reset": "earliest",
