@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from posthouse.api.app import build_probes
 from posthouse.api.edge import Api, Options
 from posthouse.api.endpoints import house
 from posthouse.app.presence import Presence, State, living
@@ -167,7 +168,8 @@ async def test_probes_answer_without_the_api(records: Records) -> None:
         accounts=SimpleNamespace(authenticate=None),
         records=records,
     )
-    async with probes("127.0.0.1", 0, services) as url, httpx.AsyncClient(base_url=url, timeout=10) as client:
+    application = build_probes(services, Options(max_body=1000, body_seconds=5.0, access_log=False))
+    async with probes("127.0.0.1", 0, application) as url, httpx.AsyncClient(base_url=url, timeout=10) as client:
         answer = await client.get("/healthz")
         assert (answer.status_code, answer.json()) == (
             200,
