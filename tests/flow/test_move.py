@@ -22,7 +22,7 @@ import httpx
 import pytest
 from mail_house import MailHouse, letters, mail_house
 from search_engine import listed, searched
-from tests.conftest import S3_ACCESS_KEY, S3_BUCKET, S3_SECRET_KEY
+from tests.conftest import S3_ACCESS_KEY, S3_BUCKET, S3_SECRET_KEY, FreshDatabase
 from tests.crash.receive_load import Letter
 from tests.product import DOMAIN, Server, Sink, Town, message_id, wait_until
 from tests.receiving import gateway
@@ -244,8 +244,9 @@ def _all_final(server: Server, names: list[str]) -> bool:
 
 
 @pytest.mark.timeout(120)
-def test_what_the_command_says(tmp_path: Path, postgres_url: str) -> None:
+async def test_what_the_command_says(tmp_path: Path, postgres_url: str, fresh_database: FreshDatabase) -> None:
     """A server that is stopped already; blobs stay in a directory."""
+    another_url = await fresh_database()
     with Town(tmp_path) as town:
         sink = town.sink("--no-tls")
         old = town.server(outward(sink))
@@ -273,6 +274,10 @@ def test_what_the_command_says(tmp_path: Path, postgres_url: str) -> None:
         (old.data / "posthouse.db.moved").unlink()
         old.start()
         assert _all_final(old, names), "the way back"
+        (old.data / "serve.json").write_text('{"pid": 1}')
+        other = tmp_path / "other.toml"
+        other.write_text(new.read_text().replace(postgres_url, another_url))
+        assert _moving(town, old.settings, other, "--stop", "--json") == (1, "move_no_server")
         code, said = _moving(town, old.settings, new, "--json")
         assert (code, said) == (1, "move_finished")
 

@@ -163,7 +163,7 @@ async def _at_rest(source: Settings, path: Path, wishes: Wishes, moving: Move, s
     if lock is not None:
         return lock
     if wishes.stop:
-        os.kill(_server_of(source), signal.SIGTERM)
+        os.kill(_server_of(source, path), signal.SIGTERM)
         say("`posthouse serve` was told to stop; waiting for its end.")
     else:
         say("Nearly everything is there. Stop `posthouse serve` now (SIGTERM or Ctrl-C); the rest takes a moment.")
@@ -183,18 +183,34 @@ def _try_lock(path: Path) -> int | None:
         return None
 
 
-def _server_of(source: Settings) -> int:
+def _server_of(source: Settings, path: Path) -> int:
     """:raises NotFound: `move_no_server`."""
     try:
         pid = int(json.loads((source.data_dir / "serve.json").read_text())["pid"])
-        os.kill(pid, 0)
     except (OSError, ValueError, KeyError, TypeError):
+        pid = 0
+    # The file may have been left behind, and another process have its number now.
+    if not pid or not _holds(pid, path):
         raise errors.NotFound(
             f"{source.records.url} is in use, but {source.data_dir}/serve.json names no process that runs. Stop"
             " `posthouse serve` yourself and run this again without --stop",
             code="move_no_server",
-        ) from None
+        )
     return pid
+
+
+def _holds(pid: int, path: Path) -> bool:
+    """Whether this process took the database's lock; true where the kernel does not tell."""
+    try:
+        locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+    except OSError:
+        return True
+    inode = f":{Path(f'{path}.lock').stat().st_ino}"
+    return any(
+        fields[1] == "FLOCK" and fields[4] == str(pid) and fields[5].endswith(inode)
+        for fields in locks
+        if len(fields) > 5
+    )
 
 
 async def _proved(new: Ends) -> None:
