@@ -15,9 +15,14 @@ _COUNTER_BITS = 12
 
 
 def new(prefix: str) -> str:
-    """One identifier, `prefix_` and 32 hex digits (RFC 9562 §5.7)."""
+    """One identifier, `prefix_` and 32 hex digits (RFC 9562 §5.7). Those of one process ascend, as
+    long as its clock does: within a millisecond the 12 bits after the version count up."""
+    stamp = time.time_ns() // 1_000_000
+    last, count = _LAST[0]
+    count = count + 1 if stamp == last and count < 0xFFF else 0
+    _LAST[0] = stamp, count
     tail = _tail()
-    return f"{prefix}_{time.time_ns() // 1_000_000:012x}7000{_VARIANT[tail[0]]}{tail[1:]}"
+    return f"{prefix}_{stamp:012x}7{count:03x}{_VARIANT[tail[0]]}{tail[1:]}"
 
 
 def many(prefix: str, count: int) -> list[str]:
@@ -55,6 +60,7 @@ def _tail() -> str:
 
 _DRAWN = 1024  # octets
 _TAILS: list[str] = []
+_LAST: list[tuple[int, int]] = [(0, 0)]
 os.register_at_fork(after_in_child=_TAILS.clear)  # a child must not repeat its parent
 _VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 

@@ -47,11 +47,12 @@ def _not_here(why: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def run(house: World) -> Run:
+def run(house: World) -> Iterator[Run]:
     """With both flows' clients at work."""
     run = Run(house, print, seed=1, calm=(0.5, 1.0))
     run.begin()
-    return run
+    yield run
+    run.close()
 
 
 SMALL_LETTER, LARGE_LETTER = 500, SMALL + 10_000

@@ -15,6 +15,11 @@ def test_each_has_the_shape_and_none_comes_twice() -> None:
     assert all(ids.is_id(one, "msg") for one in found)
 
 
+def test_those_of_one_process_ascend() -> None:
+    found = [ids.new("inb") for _ in range(3000)]
+    assert found == sorted(found)
+
+
 def test_many_ascend_and_have_the_shape() -> None:
     found = ids.many("evt", 10_000)
     assert sorted(set(found)) == found

@@ -148,8 +148,12 @@ class Run:
         self._judge(ledger)
         result.wrong += world.died
         self._history.add("verdict", wrong=result.wrong, twice=dict(result.twice))
-        self._history.close()
+        self.close()
         return result
+
+    def close(self) -> None:
+        """The history is whole. Again is fine."""
+        self._history.close()
 
     def _drained(self) -> Mapping[str, int]:
         """What still waits when it has not become less for a while."""
