@@ -27,6 +27,8 @@ from posthouse.cli.demo import run
 from posthouse.cli.demo.processes import DOMAIN, SETTINGS, Failed, free_port
 from posthouse.cli.output import Output
 
+_LEASE = 10  # seconds
+
 
 class Demo:
     """`posthouse.cli.demo.processes.House`, as six processes."""
@@ -52,7 +54,9 @@ class Demo:
         base = "# engines\n" + SETTINGS.format(dns=dns, mx=free_port())
         # Options before the first table of SETTINGS stay at the top of the file.
         top, _, tables = base.removeprefix("# engines\n").partition("\n[")
-        self._cluster = Cluster(self.directory, self._found, f"{top}\n# engines\n[{tables}")
+        # What a killed process held comes back when its lease ends: here nobody waits two minutes.
+        worker = f"[worker]\nlease = {_LEASE}\n"
+        self._cluster = Cluster(self.directory, self._found, f"{top}\n# engines\n{worker}\n[{tables}")
         try:
             self.cluster.set_up("--domain", DOMAIN)
         except RuntimeError as error:
