@@ -12,6 +12,7 @@ import socket
 import struct
 import subprocess
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TypeVar, cast
 
@@ -21,7 +22,7 @@ START = 120.0
 """Seconds that a start may take: on a machine without a core to spare it costs more than any work."""
 
 
-class Child(asyncio.Protocol):
+class Child(asyncio.Protocol, ABC):
     """The parent's end. `ready`: it has answered its setup. Until then it should be given
     nothing: a process that cannot even start must not be held against what it was given.
 
@@ -45,20 +46,20 @@ class Child(asyncio.Protocol):
 
     # -- for subclasses ----------------------------------------------------------------------
 
+    @abstractmethod
     def began(self) -> None:
         """It is ready for work."""
-        raise NotImplementedError
 
+    @abstractmethod
     def answered(self, frame: bytes) -> bool:
         """The answer to the oldest frame; whether more are due."""
-        raise NotImplementedError
 
-    def died(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def died(self) -> None: ...
 
+    @abstractmethod
     def hung(self) -> None:
         """It was silent for too long, and is killed now."""
-        raise NotImplementedError
 
     # -- talking -----------------------------------------------------------------------------
 

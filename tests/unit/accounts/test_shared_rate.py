@@ -40,7 +40,7 @@ class Buckets(SharedLimits):
         return await self._inner.take(asks)
 
     async def hold(self, holds: Sequence[Hold], ttl: float) -> list[int]:
-        raise NotImplementedError
+        raise AssertionError("a rate holds nothing")
 
     async def close(self) -> None:
         pass

@@ -33,7 +33,7 @@ class Part(SharedLimits):
         self.pool, self.name = pool, name
 
     async def take(self, asks: Sequence[Ask]) -> list[Grant]:
-        raise NotImplementedError
+        raise AssertionError("slots take no tokens")
 
     async def hold(self, holds: Sequence[Hold], ttl: float) -> list[int]:
         self.pool.asked += 1
