@@ -7,9 +7,8 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
@@ -85,20 +84,6 @@ async def process(stack: contextlib.AsyncExitStack, records_url: str, bus_url: s
         ),
         SharedRateLimiter(shared.limits, now),
     )
-
-
-@pytest.fixture
-async def stack() -> AsyncIterator[contextlib.AsyncExitStack]:
-    async with contextlib.AsyncExitStack() as opened:
-        yield opened
-
-
-@pytest.fixture
-def own(redis_server: str, tmp_path: Path) -> Iterator[OwnRedis]:
-    server = OwnRedis(tmp_path / "redis")
-    server.start()
-    yield server
-    server.stop()
 
 
 async def _comes(true: Callable[[], Awaitable[bool]], seconds: float) -> float:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import pytest
 
@@ -65,22 +64,6 @@ async def process(stack: contextlib.AsyncExitStack, url: str, truth: Truth | Non
     shared = await open_shared(url, states=truth, poll=0.1)
     stack.push_async_callback(shared.close)
     return shared
-
-
-@pytest.fixture
-async def stack() -> AsyncIterator[contextlib.AsyncExitStack]:
-    async with contextlib.AsyncExitStack() as opened:
-        yield opened
-
-
-@pytest.fixture
-def own(redis_server: str, tmp_path: Path) -> Iterator[OwnRedis]:
-    server = OwnRedis(tmp_path / "redis")
-    server.start()
-    yield server
-    with contextlib.suppress(ProcessLookupError, ValueError):
-        server.go_on()
-    server.stop()
 
 
 @pytest.fixture

@@ -7,9 +7,8 @@ import asyncio
 import random
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -42,14 +41,6 @@ def limits(shared: Shared) -> SharedLimits:
 @pytest.fixture
 def cache(shared: Shared) -> Cache:
     return shared.cache
-
-
-@pytest.fixture
-def own(redis_server: str, tmp_path: Path) -> Iterator[OwnRedis]:
-    server = OwnRedis(tmp_path / "redis")
-    server.start()
-    yield server
-    server.stop()
 
 
 @pytest.fixture
