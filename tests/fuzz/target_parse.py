@@ -79,10 +79,20 @@ def _check_place(part: Part, start: int, end: int) -> None:
 
 
 def _check_texts(parsed: Parsed) -> None:
-    texts = [parsed.subject, parsed.preview, parsed.message_id or "", *parsed.references, parsed.list_id or ""]
-    for addr in (*parsed.from_, *parsed.to, *parsed.cc, *parsed.reply_to):
+    texts = [
+        parsed.subject,
+        parsed.preview,
+        parsed.message_id or "",
+        *parsed.in_reply_to,
+        *parsed.references,
+        parsed.list_id or "",
+    ]
+    for addr in (*parsed.from_, *parsed.sender, *parsed.to, *parsed.cc, *parsed.bcc, *parsed.reply_to):
         texts += [addr.name, addr.address, addr.group or ""]
-    texts += [part.name or "" for part in _walked(parsed.structure)]
+    texts += [parsed.auto_submitted or "", parsed.precedence or "", parsed.thread_index or ""]
+    for part in _walked(parsed.structure):
+        texts += [part.name or "", part.cid or "", part.charset or "", part.language or "", part.location or ""]
+        texts += [part.type, part.encoding, part.disposition or ""]
     for each in texts:
         assert not any(ord(c) < 32 or 127 <= ord(c) < 160 for c in each), each
         each.encode()

@@ -188,7 +188,7 @@ class _Header:
         if value is None:
             return ()
         text = unfolded(value)
-        found = _found_ids(text) or [word for word in text.split() if word.find("@", 1) > 0 and len(word) <= _MAX_ID]
+        found = _found_ids(text) or _bare_ids(text)
         if len(found) > MAX_REFERENCES:
             found = [found[0], *found[1 - MAX_REFERENCES :]]
         return tuple(found)
@@ -211,6 +211,12 @@ def _found_ids(text: str) -> list[str]:
     if text.isascii() and text.isprintable() and " " not in "".join(found):
         return found
     return [each for each in [clean(_BLANKS.sub("", each), _MAX_ID) for each in found] if each]
+
+
+def _bare_ids(text: str) -> list[str]:
+    """Words that look like ids where no angle brackets are."""
+    words = [clean(word, _MAX_ID) for word in text.split() if len(word) <= _MAX_ID]
+    return [word for word in words if word.find("@", 1) > 0]
 
 
 def _whole_lines(message: Raw, flaws: set[str]) -> Raw:

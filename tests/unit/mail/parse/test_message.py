@@ -347,6 +347,12 @@ def test_the_header() -> None:
     assert message[parsed.header_length :] == b"body\r\n"
 
 
+def test_ids_without_brackets_are_cleaned() -> None:
+    parsed = parse(b"References: 1@x> <2@x\x08he\r\nIn-Reply-To: \x7f@b c@d\r\n\r\n")
+    assert parsed.references == ("1@x>", "<2@xhe")
+    assert parsed.in_reply_to == ("c@d",)
+
+
 def test_many_references_keep_the_first_and_the_last() -> None:
     parsed = parse(b"References: " + b" ".join(b"<%d@x>" % number for number in range(500)) + b"\n\n")
     assert len(parsed.references) == 200
