@@ -1,13 +1,14 @@
 """A process of ours at the other end of a socket: frames both ways, and an end to one that hangs.
 
 A frame is its length (4 octets, big-endian) and that many octets. The child is a module's
-`main(descriptor)`; it answers its first frame, the setup, when it is ready, and then each frame
+`main(descriptor)`, by `serve`; it answers its first frame, the setup, when it is ready, and then each frame
 in order. It ends when the socket closes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
 import struct
 import subprocess
@@ -168,13 +169,30 @@ async def launch(run: str, make: Callable[[subprocess.Popen[bytes]], ChildT], se
 # -- the child's end -------------------------------------------------------------------------------
 
 
-def read_frame(sock: socket.socket) -> bytearray | None:
+def serve(descriptor: int, begin: Callable[[bytearray], Callable[[bytearray], bytes]]) -> None:
+    """A child's whole life.
+
+    :param begin: takes the setup, and gives what answers each frame.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sock = socket.socket(fileno=descriptor)
+    frame = _read_frame(sock)
+    if frame is None:
+        return
+    answer = begin(frame)
+    said = b""  # ready
+    while _write_frame(sock, said) and (frame := _read_frame(sock)) is not None:
+        said = answer(frame)
+
+
+def _read_frame(sock: socket.socket) -> bytearray | None:
     """None at the end of the stream: the server is gone, and so are we."""
     head = _read_exactly(sock, LENGTH.size)
     return None if head is None else _read_exactly(sock, LENGTH.unpack(head)[0])
 
 
-def write_frame(sock: socket.socket, frame: bytes) -> bool:
+def _write_frame(sock: socket.socket, frame: bytes) -> bool:
     """False: the server is gone."""
     try:
         sock.sendall(LENGTH.pack(len(frame)) + frame)

@@ -2,15 +2,14 @@
 
 Frames of msgpack both ways (`net/child.py`). A request brings contexts (what the messages of
 one request share; kept until told to drop) and tasks; the answer has the signed bytes of each
-task, or why there are none. The first answer, to the setup, is empty.
+task, or why there are none.
 """
 
 from __future__ import annotations
 
 import asyncio
-import signal
-import socket
 from collections import OrderedDict
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -21,7 +20,7 @@ from posthouse.errors import Error
 from posthouse.mail.address import Mailbox, parse_mailbox
 from posthouse.mail.build import Attachment, Skeleton
 from posthouse.mailauth.dkim import Signer, load_private_key, sign
-from posthouse.net.child import read_frame, write_frame
+from posthouse.net.child import serve
 from posthouse.storage.blobs.factory import open_blobs
 from posthouse.templates.fill import Filler
 from posthouse.templates.model import Compiled
@@ -87,7 +86,6 @@ class Task(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Request(msgspec.Struct, frozen=True, array_like=True):
-    number: int
     drop: list[str]
     contexts: list[Context]
     tasks: list[Task]
@@ -101,9 +99,7 @@ class Failure(msgspec.Struct, frozen=True, array_like=True):
     temporary: bool
 
 
-class Answer(msgspec.Struct, frozen=True, array_like=True):
-    number: int
-    results: list[bytes | Failure]
+Result = bytes | Failure
 
 
 @lru_cache(maxsize=_KEYS)
@@ -140,15 +136,16 @@ class Renderer:
         self._runner = asyncio.Runner()
         self._decode_variables = msgspec.json.Decoder(dict[str, Any]).decode
 
-    def answer(self, request: Request) -> Answer:
+    def answer(self, request: Request) -> list[Result]:
+        """In the order of the tasks."""
         for name in request.drop:
             self._contexts.pop(name, None)
             self._ready.pop(name, None)
         for context in request.contexts:
             self._contexts[context.id] = context
-        return Answer(request.number, [self._try(task) for task in request.tasks])
+        return [self._try(task) for task in request.tasks]
 
-    def _try(self, task: Task) -> bytes | Failure:
+    def _try(self, task: Task) -> Result:
         try:
             return self._render(task)
         except Error as error:
@@ -222,17 +219,11 @@ def _mailboxes(many: tuple[Named, ...]) -> tuple[Mailbox, ...]:
 
 
 def main(descriptor: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    sock = socket.socket(fileno=descriptor)
-    setup = read_frame(sock)
-    if setup is None:
-        return
+    serve(descriptor, _begin)
+
+
+def _begin(setup: bytearray) -> Callable[[bytearray], bytes]:
     renderer = Renderer(msgspec.msgpack.decode(setup, type=Setup))
     decode = msgspec.msgpack.Decoder(Request).decode
     encode = msgspec.msgpack.Encoder().encode
-    answer = Answer(0, [])  # ready
-    while write_frame(sock, encode(answer)):
-        if (frame := read_frame(sock)) is None:
-            return
-        answer = renderer.answer(decode(frame))
+    return lambda frame: encode(renderer.answer(decode(frame)))

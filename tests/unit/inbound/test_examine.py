@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 from collections.abc import AsyncIterator
 
 import msgspec
@@ -12,7 +10,6 @@ import pytest
 from hypothesis import given as examples
 from hypothesis import strategies as st
 
-from posthouse.errors import Unavailable
 from posthouse.inbound import examine as examining
 from posthouse.inbound import pool as pools
 from posthouse.inbound.examine import LARGE, Examined, Given, examine, here, plain
@@ -43,14 +40,6 @@ async def pool() -> AsyncIterator[ExaminePool]:
     made = ExaminePool(2)
     yield made
     await made.close()
-
-
-async def ready(pool: ExaminePool) -> list[int]:
-    async with asyncio.timeout(SOON):
-        await pool(letters(1))
-        while len(pool.pids) < 2:
-            await asyncio.sleep(0.01)
-    return pool.pids
 
 
 async def nobody(_pairs: object) -> frozenset[tuple[int, str]]:
@@ -133,47 +122,17 @@ async def test_processes_find_the_same_in_the_order_given(pool: ExaminePool) -> 
     assert await pool([]) == []
 
 
-async def test_a_killed_process_is_replaced_and_its_work_done(pool: ExaminePool) -> None:
-    pids = await ready(pool)
-    many = letters(500)
-    task = asyncio.create_task(pool(many))
-    await asyncio.sleep(0)
-    os.kill(pids[0], signal.SIGKILL)
-    async with asyncio.timeout(SOON):
-        assert await task == await here(many)
-        while len(pool.pids) < 2 or pids[0] in pool.pids:
-            await asyncio.sleep(0.01)
-        assert await pool(many) == await here(many)
-
-
-async def test_one_message_that_ends_processes_is_stored_plainly(
-    monkeypatch: pytest.MonkeyPatch, pool: ExaminePool
-) -> None:
+async def test_one_message_that_ends_processes_is_stored_plainly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pools, "_CHILD", code("tests.unit.inbound.fragile_examiner"))
     bad = given(letter(body=KILLS.decode()))
     many = [*letters(40), bad, *letters(40)]
-    async with asyncio.timeout(SOON):
-        found = await pool(many)
+    pool = ExaminePool(2)
+    try:
+        async with asyncio.timeout(SOON):
+            found = await pool(many)
+    finally:
+        await pool.close()
     assert found[40] == plain(bad, found[40].fault)
     assert "ended" in found[40].fault
     others = [one for n, one in enumerate(many) if n != 40]
     assert [one for n, one in enumerate(found) if n != 40] == await here(others)
-
-
-async def test_what_waits_at_the_end_comes_again(pool: ExaminePool) -> None:
-    pids = await ready(pool)
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    task = asyncio.create_task(pool(letters(10)))
-    await asyncio.sleep(0.05)
-    for pid in pids:
-        os.kill(pid, signal.SIGCONT)
-    closing = asyncio.create_task(pool.close())
-    with pytest.raises(Unavailable):
-        await task
-    await closing
-    with pytest.raises(Unavailable):
-        await pool(letters(1))
-    for pid in pids:
-        with pytest.raises(ProcessLookupError):
-            os.kill(pid, 0)

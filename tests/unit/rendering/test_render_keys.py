@@ -24,7 +24,7 @@ def test_a_key_is_loaded_once_for_many_requests(monkeypatch: pytest.MonkeyPatch)
     signers = (SignWith("example.com", "s1", "rsa-sha256", pem),)
     contexts = [_context(f"sub_{n}", signers) for n in range(20)]
     tasks = [Task(context.id, f"msg_{n:032x}", 1_800_000_000, None, None) for n, context in enumerate(contexts)]
-    results = Renderer(Setup({})).answer(Request(1, [], contexts, tasks)).results
+    results = Renderer(Setup({})).answer(Request([], contexts, tasks))
     assert all(isinstance(result, bytes) and b"s=s1" in result for result in results)
     assert loads == [pem]
 
