@@ -203,7 +203,7 @@ class Node:
 class Cluster:
     """Processes on one configuration file, `directory/posthouse.toml`.
 
-    :param base: lines of the file that come before the engines'.
+    :param base: the file, but for the engines' tables.
     :param cores: of a process by its name, as taskset reads them; it has all without.
     """
 
@@ -238,7 +238,7 @@ class Cluster:
         """
         self.database = self.database or new_database(self.found["postgres"].address)
         text = configuration(self.found, self.database)
-        (self.directory / "posthouse.toml").write_text(self.base.replace("# engines\n", text))
+        (self.directory / "posthouse.toml").write_text(f"{self.base}\n{text}")
         done = subprocess.run(
             [sys.executable, "-m", "posthouse", "init", "--tenant", self.tenant, "--json", *arguments, *self._shared],
             env=self.environment(), capture_output=True, text=True, timeout=_START_SECONDS, check=False,

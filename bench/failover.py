@@ -37,24 +37,8 @@ _LONGEST = 90.0
 _BASE = """
 hostname = "mail.sender.example"
 
-# engines
 [worker]
 lease = 5
-
-[retry]
-first = 0.5
-factor = 1.3
-cap = 2
-
-[render]
-processes = 1
-
-[[routes]]
-domains = ["*"]
-kind = "static"
-hosts = ["127.0.0.1:{sink}"]
-tls = "none"
-connections = 8
 """
 
 
@@ -159,7 +143,7 @@ def _run(directory: Path, stack: ExitStack, rate: float, names: Sequence[str]) -
     standby = Standby(found["postgres"], Engine("postgres", directory / "standby", material.free_port()))
     stack.callback(standby.other.stop)
     database = standby.both(new_database(found["postgres"].address))
-    cluster = Cluster(directory, found, _BASE.format(sink=sink.port), LAYOUT, database=database)
+    cluster = Cluster(directory, found, _BASE + material.QUICK + material.route(sink.port), LAYOUT, database=database)
     cluster.set_up("--domain", "sender.example")
     stack.callback(cluster.stop)
     cluster.start()

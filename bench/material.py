@@ -42,6 +42,30 @@ DISK = Path("/var/tmp")
 """Where queues and databases lie: on a disk on every machine, where /tmp may be memory."""
 
 
+QUICK = """
+[retry]
+first = 0.4
+factor = 1.3
+cap = 2
+
+[render]
+processes = 1
+"""
+"""Settings of a trial in which things fail: soon tried again, by few processes."""
+
+
+def route(port: int, connections: int = 8, domains: str = "*") -> str:
+    """Settings: mail for these domains to the sink at `port`. :param connections: of each process that sends."""
+    return f"""
+[[routes]]
+domains = ["{domains}"]
+kind = "static"
+hosts = ["127.0.0.1:{port}"]
+tls = "none"
+connections = {connections}
+"""
+
+
 def variables(number: int) -> dict[str, str]:
     return {"name": f"Customer {number}", "order": f"A-{number:08d}", "time": "12:30", "price": "19.90"}
 

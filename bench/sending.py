@@ -16,17 +16,7 @@ from bench.server import UNLIMITED, batch, set_up, waiting
 
 NAMES = ("postgres", "kafka", "redis", "s3")
 PER_BATCH = 1000
-_BASE = """
-hostname = "bench.example.com"
-
-# engines
-[[routes]]
-domains = ["*"]
-kind = "static"
-hosts = ["127.0.0.1:{sink}"]
-tls = "none"
-connections = {connections}
-"""
+_HOST = 'hostname = "bench.example.com"\n'
 
 
 def layout(workers: int) -> dict[str, str]:
@@ -62,7 +52,7 @@ def cluster(
     """
     place = directory / f"cluster{len(list(directory.glob('cluster*')))}"
     place.mkdir()
-    base = _BASE.format(sink=sink.port, connections=connections)
+    base = _HOST + material.route(sink.port, connections)
     with ExitStack() as stack:
         made = Cluster(place, found, base, layout(workers), variables=UNLIMITED, cores=cores or {})
         made.set_up()

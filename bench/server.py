@@ -85,8 +85,7 @@ def home(
     with tempfile.TemporaryDirectory(prefix="posthouse-bench-", dir=material.DISK) as temporary, ExitStack() as stack:
         directory = Path(temporary)
         (directory / "posthouse.toml").write_text(
-            f'data_dir = "{directory}/data"\nhostname = "bench.example.com"\n[[routes]]\ndomains = ["*"]\n'
-            f'kind = "static"\nhosts = ["127.0.0.1:{sink_port}"]\ntls = "none"\nconnections = 100\n'
+            f'data_dir = "{directory}/data"\nhostname = "bench.example.com"\n{material.route(sink_port, 100)}'
         )
         variables = {**material.environment(), "POSTHOUSE_LOG__LEVEL": "warning", **(settings or {})}
         if records is not None:

@@ -51,12 +51,9 @@ class Demo:
 
     def set_up(self, dns: str) -> None:
         """:raises Failed:"""
-        base = "# engines\n" + SETTINGS.format(dns=dns, mx=free_port())
-        # Options before the first table of SETTINGS stay at the top of the file.
-        top, _, tables = base.removeprefix("# engines\n").partition("\n[")
         # What a killed process held comes back when its lease ends: here nobody waits two minutes.
-        worker = f"[worker]\nlease = {_LEASE}\n"
-        self._cluster = Cluster(self.directory, self._found, f"{top}\n# engines\n{worker}\n[{tables}")
+        base = f"{SETTINGS.format(dns=dns, mx=free_port())}\n[worker]\nlease = {_LEASE}\n"
+        self._cluster = Cluster(self.directory, self._found, base)
         try:
             self.cluster.set_up("--domain", DOMAIN)
         except RuntimeError as error:

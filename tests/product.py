@@ -23,6 +23,7 @@ from typing import Any, Self
 
 import httpx
 import msgspec
+from bench.material import QUICK, route
 
 from posthouse.smtpd.sink.journal import Entry
 
@@ -56,24 +57,7 @@ for line in sys.stdin:
 
 def routes(port: int, connections: int = 8, extra: str = "") -> str:
     """Settings: everything to the sink, with short retries."""
-    return f"""
-[retry]
-first = 0.4
-factor = 1.3
-cap = 2
-
-[render]
-processes = 1
-
-{extra}
-
-[[routes]]
-domains = ["*"]
-kind = "static"
-hosts = ["127.0.0.1:{port}"]
-tls = "none"
-connections = {connections}
-"""
+    return f"{extra}\n{QUICK}{route(port, connections)}"
 
 
 def wait_until(check: Callable[[], object], what: str, seconds: float = _SECONDS, pause: float = 0.03) -> None:

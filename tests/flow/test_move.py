@@ -20,6 +20,7 @@ from typing import Any
 
 import httpx
 import pytest
+from bench.material import route
 from mail_house import MailHouse, letters, mail_house
 from search_engine import listed, searched
 from tests.conftest import S3_ACCESS_KEY, S3_BUCKET, S3_SECRET_KEY, FreshDatabase
@@ -37,14 +38,7 @@ def outward(sink: Sink) -> str:
 first = 2
 factor = 1
 cap = 3
-
-[[routes]]
-domains = ["there.example"]
-kind = "static"
-hosts = ["127.0.0.1:{sink.port}"]
-tls = "none"
-connections = 4
-"""
+{route(sink.port, 4, "there.example")}"""
 
 
 def submit(server: Server, first: int, count: int, **more: Any) -> list[str]:

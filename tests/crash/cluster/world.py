@@ -25,7 +25,7 @@ from tests.crash.cluster.forked import ForkedCluster
 from tests.crash.cluster.network import Network
 from tests.crash.load import FROM, TEMPLATE
 from tests.crash.receive_load import ACCOUNTS, CREW, SENDER, Claim, Letter, Refused, brought, claims
-from tests.product import DOMAIN
+from tests.product import DOMAIN, routes
 from tests.receiving import SMALL, free_port, make_accounts
 
 LEASE = 4.0
@@ -51,7 +51,6 @@ _SETTINGS = """
 data_dir = "{directory}/data"
 hostname = "mail.{domain}"
 
-# engines
 [receive]
 mx = ["127.0.0.1:{mx}"]
 small = {small}
@@ -65,21 +64,6 @@ timeout = 0.5
 [worker]
 lease = {lease}
 drain_timeout = 20
-
-[retry]
-first = 0.4
-factor = 1.3
-cap = 2
-
-[render]
-processes = 1
-
-[[routes]]
-domains = ["*"]
-kind = "static"
-hosts = ["127.0.0.1:{sink}"]
-tls = "none"
-connections = {connections}
 """
 
 
@@ -220,13 +204,12 @@ def world(directory: Path, names: Sequence[str] = NAMES, *, seed: int = 1) -> Ge
         sink = stack.enter_context(material.sink("--log", str(log), "--mix", MIX, "--seed", str(seed)))
         mx = free_port()
         base = _SETTINGS.format(
-            directory=directory, domain=DOMAIN, mx=mx, small=SMALL, dns=clients.nameserver, lease=LEASE,
-            sink=sink.port, connections=CONNECTIONS,
-        )  # fmt: skip
+            directory=directory, domain=DOMAIN, mx=mx, small=SMALL, dns=clients.nameserver, lease=LEASE
+        )
         standby = Standby(found["postgres"], Engine("postgres", directory / "standby", free_port()))
         stack.callback(standby.other.stop)
         database = standby.both(new_database(found["postgres"].address))
-        cluster = ForkedCluster(directory, found, base, LAYOUT, database=database)
+        cluster = ForkedCluster(directory, found, routes(sink.port, CONNECTIONS, base), LAYOUT, database=database)
         cluster.set_up("--domain", DOMAIN)
         make_accounts(directory / "posthouse.toml", ACCOUNTS, aliases={"crew": CREW})
         cable = None
