@@ -4,6 +4,7 @@ test's own; what a test opens and leaves open."""
 from __future__ import annotations
 
 import contextlib
+import secrets
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,12 @@ async def stack() -> AsyncIterator[contextlib.AsyncExitStack]:
     """Closed after the test."""
     async with contextlib.AsyncExitStack() as opened:
         yield opened
+
+
+@pytest.fixture
+def redis_url(redis_server: str) -> str:
+    """A namespace of the test's own."""
+    return f"{redis_server}?namespace={secrets.token_hex(6)}"
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -31,7 +30,7 @@ from posthouse.seal import Seal
 from posthouse.storage.bus.base import ALL, Change
 from posthouse.storage.bus.factory import Shared, open_shared
 from posthouse.storage.bus.invalidation import Invalidation
-from posthouse.storage.records.base import Records
+from posthouse.storage.records.base import Records, Tx
 from posthouse.storage.records.factory import open_records
 from posthouse.suppression.model import Entry, Reason
 from posthouse.suppression.service import Suppressions
@@ -94,6 +93,16 @@ async def _comes(true: Callable[[], Awaitable[bool]], seconds: float) -> float:
     return time.monotonic() - started
 
 
+async def _add_ann(one: Process, tenant_id: str) -> int:
+    """Her account's number."""
+    ann = NewAccount(tenant_id, "ann@in.example", "Ann", None, None, AccountSettings())
+
+    async def add(tx: Tx) -> int:
+        return (await one.directory.add_account_in(tx, ann)).number
+
+    return await one.records.write(add)
+
+
 async def _refused(one: Process, header: bytes) -> bool:
     try:
         await one.accounts.authenticate(header)
@@ -107,10 +116,9 @@ SOON = 0.9
 
 
 async def test_what_one_changes_the_other_sees_at_once(
-    stack: contextlib.AsyncExitStack, postgres_url: str, redis_server: str
+    stack: contextlib.AsyncExitStack, postgres_url: str, redis_url: str
 ) -> None:
-    bus = f"{redis_server}?namespace={secrets.token_hex(6)}"
-    one, two = await process(stack, postgres_url, bus), await process(stack, postgres_url, bus)
+    one, two = await process(stack, postgres_url, redis_url), await process(stack, postgres_url, redis_url)
     tenant = await one.accounts.create_tenant("shop")
     key = await one.accounts.create_key(tenant.id, "k", TENANT_SCOPES)
     header = f"Bearer {key.secret}".encode()
@@ -156,21 +164,15 @@ async def test_what_one_changes_the_other_sees_at_once(
 
 
 async def test_a_new_recipient_is_known_to_the_other_gateway(
-    stack: contextlib.AsyncExitStack, postgres_url: str, redis_server: str
+    stack: contextlib.AsyncExitStack, postgres_url: str, redis_url: str
 ) -> None:
-    bus = f"{redis_server}?namespace={secrets.token_hex(6)}"
-    one, two = await process(stack, postgres_url, bus), await process(stack, postgres_url, bus)
+    one, two = await process(stack, postgres_url, redis_url), await process(stack, postgres_url, redis_url)
     tenant = await one.accounts.create_tenant("shop")
     await one.directory.add_domain(tenant.id, "in.example")
     resolver = two.directory.resolver
     assert (await resolver.resolve("ann@in.example")).status is Status.UNKNOWN
 
-    async def add(tx: object) -> None:
-        await one.directory.add_account_in(
-            tx, NewAccount(tenant.id, "ann@in.example", "Ann", None, None, AccountSettings())
-        )  # type: ignore[arg-type]
-
-    await one.records.write(add)
+    await _add_ann(one, tenant.id)
     one.directory.forget()
 
     async def known() -> bool:
@@ -215,15 +217,7 @@ async def test_push_follows_the_records_while_redis_is_away(
     one = await process(stack, postgres_url, own.url)
     tenant = await one.accounts.create_tenant("shop")
     await one.directory.add_domain(tenant.id, "in.example")
-
-    async def add(tx: object) -> int:
-        return (
-            await one.directory.add_account_in(
-                tx, NewAccount(tenant.id, "ann@in.example", "Ann", None, None, AccountSettings())
-            )
-        ).number  # type: ignore[arg-type]
-
-    number = await one.records.write(add)
+    number = await _add_ann(one, tenant.id)
     got: list[Change] = []
 
     async def listen() -> None:
@@ -244,10 +238,9 @@ async def test_push_follows_the_records_while_redis_is_away(
 
 
 async def test_a_tenant_has_one_rate_for_all_processes(
-    stack: contextlib.AsyncExitStack, postgres_url: str, redis_server: str
+    stack: contextlib.AsyncExitStack, postgres_url: str, redis_url: str
 ) -> None:
-    bus = f"{redis_server}?namespace={secrets.token_hex(6)}"
-    processes = [await process(stack, postgres_url, bus) for _ in range(2)]
+    processes = [await process(stack, postgres_url, redis_url) for _ in range(2)]
     limits, started, passed = Limits(100, 50, 0), time.monotonic(), 0
     for n in range(150):
         with contextlib.suppress(Limited):

@@ -66,15 +66,10 @@ async def process(stack: contextlib.AsyncExitStack, url: str, truth: Truth | Non
     return shared
 
 
-@pytest.fixture
-def url(redis_server: str) -> str:
-    return f"{redis_server}?namespace={secrets.token_hex(6)}"
-
-
 async def test_a_change_goes_from_one_process_to_another_and_comes_once(
-    stack: contextlib.AsyncExitStack, url: str
+    stack: contextlib.AsyncExitStack, redis_url: str
 ) -> None:
-    one, other = await process(stack, url), await process(stack, url)
+    one, other = await process(stack, redis_url), await process(stack, redis_url)
     here, there = await ear(stack, one, ["7"]), await ear(stack, other, ["7", "8"])
     change = Change("7", 3, ("email",), ("1", "2"))
     one.bus.publish([change, Change("9", 1)])
@@ -86,9 +81,11 @@ async def test_a_change_goes_from_one_process_to_another_and_comes_once(
     assert there.got == [change, Change("8", 1)]
 
 
-async def test_namespaces_do_not_hear_each_other(stack: contextlib.AsyncExitStack, url: str, redis_server: str) -> None:
+async def test_namespaces_do_not_hear_each_other(
+    stack: contextlib.AsyncExitStack, redis_url: str, redis_server: str
+) -> None:
     one, other = (
-        await process(stack, url),
+        await process(stack, redis_url),
         await process(stack, f"{redis_server}?namespace=other-{secrets.token_hex(4)}"),
     )
     there = await ear(stack, other, ["7"])
@@ -97,8 +94,8 @@ async def test_namespaces_do_not_hear_each_other(stack: contextlib.AsyncExitStac
     assert there.got == []
 
 
-async def test_who_left_hears_nothing_and_may_come_again(stack: contextlib.AsyncExitStack, url: str) -> None:
-    one, other = await process(stack, url), await process(stack, url)
+async def test_who_left_hears_nothing_and_may_come_again(stack: contextlib.AsyncExitStack, redis_url: str) -> None:
+    one, other = await process(stack, redis_url), await process(stack, redis_url)
     for modseq in range(1, 30):
         async with other.bus.subscribe(["7"]) as changes:
             one.bus.publish([Change("7", modseq)])
@@ -107,9 +104,9 @@ async def test_who_left_hears_nothing_and_may_come_again(stack: contextlib.Async
 
 
 async def test_many_changes_are_merged_on_the_way_and_the_last_one_comes(
-    stack: contextlib.AsyncExitStack, url: str
+    stack: contextlib.AsyncExitStack, redis_url: str
 ) -> None:
-    one, other = await process(stack, url), await process(stack, url)
+    one, other = await process(stack, redis_url), await process(stack, redis_url)
     there = await ear(stack, other, [str(n) for n in range(2000)])
     for modseq in range(1, 51):
         one.bus.publish([Change(str(n), modseq) for n in range(2000)])
@@ -117,8 +114,8 @@ async def test_many_changes_are_merged_on_the_way_and_the_last_one_comes(
     assert len(there.got) < 2 * 2000
 
 
-async def test_caches_of_other_processes_are_told_soon(stack: contextlib.AsyncExitStack, url: str) -> None:
-    one, other = await process(stack, url), await process(stack, url)
+async def test_caches_of_other_processes_are_told_soon(stack: contextlib.AsyncExitStack, redis_url: str) -> None:
+    one, other = await process(stack, redis_url), await process(stack, redis_url)
     told: list[str] = []
     other.bus.listen("keys", told.append)
     one.bus.invalidate("keys", "a")

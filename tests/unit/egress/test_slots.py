@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -52,17 +53,30 @@ class Part(SharedLimits):
         pass
 
 
-def _site(net: Net, slots: Slots, connections: int = 10, idle: float = 0.05) -> Site:
+@asynccontextmanager
+async def _opened(
+    pool: Pool, net: Net, name: str = "a", connections: int = 10, idle: float = 0.05
+) -> AsyncIterator[Site]:
+    """The site of one process; it is closed and has given back in the end."""
+    part = Slots(Part(pool, name))
     route = Route("mx", Kind.MX, ("*",), TlsPolicy(), connections=connections)
-    destination = Destination("mx:a", route, (("a.example", 25),))
-    return Site(
-        destination,
+    site = Site(
+        Destination("mx:a", route, (("a.example", 25),)),
         Limits(connections, idle),
         open_connection=net.open,  # type: ignore[arg-type]
         addresses=net.addresses,
         clock=now,
-        slots=slots,
+        slots=part,
     )
+    yield site
+    await site.close(1)
+    await part.close()
+
+
+async def _until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not true():
+            await asyncio.sleep(0.002)
 
 
 @pytest.fixture(autouse=True)
@@ -73,105 +87,78 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_two_processes_never_have_more_connections_than_the_limit() -> None:
     pool, net, book = Pool(), Net(), Book()
-    parts = [Slots(Part(pool, name)) for name in ("a", "b")]
-    sites = [_site(net, part) for part in parts]
-    for _ in range(200):
-        for site in sites:
-            site.put(book.parcel(Lane.TRANSACTIONAL))
-    most = 0
-    net.gate.clear()
-    await asyncio.sleep(0.05)
-    most = sum(site.connections for site in sites)
-    net.gate.set()
-    async with asyncio.timeout(5):
-        while len(book.attempts) < 400:
-            most = max(most, sum(site.connections for site in sites))
-            await asyncio.sleep(0.001)
-    assert 5 < most <= 10
-    assert all(attempt.delivery is not None for _, attempt in book.attempts)
-    for site, part in zip(sites, parts, strict=True):
-        await site.close(1)
-        await part.close()
+    async with _opened(pool, net, "a") as one, _opened(pool, net, "b") as two:
+        for _ in range(200):
+            one.put(book.parcel(Lane.TRANSACTIONAL))
+            two.put(book.parcel(Lane.TRANSACTIONAL))
+        net.gate.clear()
+        await asyncio.sleep(0.05)
+        most = one.connections + two.connections
+        net.gate.set()
+        async with asyncio.timeout(5):
+            while len(book.attempts) < 400:
+                most = max(most, one.connections + two.connections)
+                await asyncio.sleep(0.001)
+        assert 5 < most <= 10
+        assert all(attempt.delivery is not None for _, attempt in book.attempts)
     assert sum(sum(held.values()) for held in pool.held.values()) == 0
 
 
 async def test_idle_sites_give_back_and_ask_for_nothing() -> None:
     pool, net, book = Pool(), Net(), Book()
     net.gate.set()
-    part = Slots(Part(pool, "a"))
-    site = _site(net, part)
-    site.put(book.parcel())
-    await book.wait_for(1)
-    async with asyncio.timeout(5):
-        while site.connections or pool.held["site:mx:a"]["a"]:
-            await asyncio.sleep(0.005)
-    asked = pool.asked
-    await asyncio.sleep(0.12)
-    assert pool.asked == asked
-    site.put(book.parcel())  # and again
-    await book.wait_for(2)
-    await site.close(1)
-    await part.close()
+    async with _opened(pool, net) as site:
+        site.put(book.parcel())
+        await book.wait_for(1)
+        await _until(lambda: not site.connections and not pool.held["site:mx:a"]["a"])
+        asked = pool.asked
+        await asyncio.sleep(0.12)
+        assert pool.asked == asked
+        site.put(book.parcel())  # and again
+        await book.wait_for(2)
 
 
 async def test_a_smaller_share_closes_connections_after_their_message() -> None:
     pool, net, book = Pool(), Net(), Book()
-    part = Slots(Part(pool, "a"))
-    site = _site(net, part, idle=5)
-    for _ in range(50):
-        site.put(book.parcel(Lane.CRITICAL))
-    async with asyncio.timeout(5):
-        while site.connections < 10:
-            await asyncio.sleep(0.002)
-    pool.cap = 2
-    net.gate.set()
-    await book.wait_for(50)
-    async with asyncio.timeout(5):
-        while site.connections > 2:
-            await asyncio.sleep(0.005)
-    await site.close(1)
-    await part.close()
+    async with _opened(pool, net, idle=5) as site:
+        for _ in range(50):
+            site.put(book.parcel(Lane.CRITICAL))
+        await _until(lambda: site.connections >= 10)
+        pool.cap = 2
+        net.gate.set()
+        await book.wait_for(50)
+        await _until(lambda: site.connections <= 2)
 
 
 async def test_work_for_full_connections_costs_no_asking() -> None:
     pool, net, book = Pool(), Net(), Book()
-    part = Slots(Part(pool, "a"))
-    site = _site(net, part, connections=4)
-    for _ in range(20):
-        site.put(book.parcel(Lane.CRITICAL))
-    async with asyncio.timeout(5):
-        while site.connections < 4:
-            await asyncio.sleep(0.002)
-    asked = pool.asked
-    for _ in range(1000):
-        site.put(book.parcel(Lane.CRITICAL))
-        if _ % 100 == 0:
-            await asyncio.sleep(0)
-    assert pool.asked <= asked + 2
-    net.gate.set()
-    await book.wait_for(1020)
-    await site.close(1)
-    await part.close()
+    async with _opened(pool, net, connections=4) as site:
+        for _ in range(20):
+            site.put(book.parcel(Lane.CRITICAL))
+        await _until(lambda: site.connections >= 4)
+        asked = pool.asked
+        for _ in range(1000):
+            site.put(book.parcel(Lane.CRITICAL))
+            if _ % 100 == 0:
+                await asyncio.sleep(0)
+        assert pool.asked <= asked + 2
+        net.gate.set()
+        await book.wait_for(1020)
 
 
 async def test_urgent_mail_goes_first_even_with_one_slot() -> None:
     pool, net, book = Pool(), Net(), Book()
     pool.cap = 1
-    part = Slots(Part(pool, "a"))
-    site = _site(net, part)
-    for _ in range(5):
-        site.put(book.parcel(Lane.BULK))
-    async with asyncio.timeout(5):
-        while not net.in_flight:
-            await asyncio.sleep(0.002)
-    site.put(book.parcel(Lane.CRITICAL))
-    net.gate.set()
-    await book.wait_for(6)
-    lanes = [parcel.lane for parcel, _ in book.attempts]
-    assert lanes.index(Lane.CRITICAL) == 1
-    assert net.most == 1
-    await site.close(1)
-    await part.close()
+    async with _opened(pool, net) as site:
+        for _ in range(5):
+            site.put(book.parcel(Lane.BULK))
+        await _until(lambda: net.in_flight > 0)
+        site.put(book.parcel(Lane.CRITICAL))
+        net.gate.set()
+        await book.wait_for(6)
+        lanes = [parcel.lane for parcel, _ in book.attempts]
+        assert lanes.index(Lane.CRITICAL) == 1
+        assert net.most == 1
 
 
 def test_ceilings_of_few_slots() -> None:
