@@ -12,7 +12,7 @@ import typer
 
 from posthouse.cli.output import Column, Output, count, one_line
 from posthouse.cli.places import account_path
-from posthouse.cli.session import Session, wired
+from posthouse.cli.session import Session, at_most, wired
 from posthouse.cli.template import read
 from posthouse.config.units import octets
 from posthouse.errors import Invalid
@@ -60,7 +60,7 @@ async def add(
 async def list_(
     session: Session,
     domain: Annotated[str | None, typer.Option(help="Only of this domain.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=1_000_000, help="At most.")] = 100,
+    limit: Annotated[int, at_most(1_000_000)] = 100,
 ) -> None:
     """List accounts, by address."""
     async with session.client() as client:
@@ -92,10 +92,8 @@ async def passwd(
     secret = None if none else ask_password()
     async with session.client() as client:
         await client.patch(account_path(account), {"password": secret})
-    if session.out.as_json:
-        session.out.data({"account": account, "password": secret is not None})
-    else:
-        session.out.say(f"{account}: {'no password works' if secret is None else 'the new password is set'}.")
+    now = "no password works" if secret is None else "the new password is set"
+    session.out.done({"account": account, "password": secret is not None}, f"{account}: {now}.")
 
 
 @app.command("quota")
@@ -153,10 +151,7 @@ async def remove(
                 f"Remove {found['address']} with its {count(found['emails'], 'email')} for good?", abort=True, err=True
             )
         await client.delete(account_path(account))
-    if session.out.as_json:
-        session.out.data({"account": account, "removed": True})
-    else:
-        session.out.say(f"{found['address']} is removed.")
+    session.out.done({"account": account, "removed": True}, f"{found['address']} is removed.")
 
 
 def view(out: Output, account: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import typer
 
 from posthouse.cli.output import Column, one_line
-from posthouse.cli.session import Session, wired
+from posthouse.cli.session import Session, at_most, wired
 
 app = typer.Typer(help="Addresses that lead to others: add, list, remove.", no_args_is_help=True)
 _COLUMNS = (
@@ -32,17 +32,12 @@ async def add(
     """Let an address lead to others. One that is there gets these targets instead."""
     async with session.client() as client:
         made = await client.post("/v1/aliases", {"address": address, "targets": targets})
-    if session.out.as_json:
-        session.out.data(made)
-    else:
-        session.out.say(f"{one_line(made['address'])} ({made['kind']}) leads to {', '.join(made['targets'])}.")
+    session.out.done(made, f"{one_line(made['address'])} ({made['kind']}) leads to {', '.join(made['targets'])}.")
 
 
 @app.command("list")
 @wired
-async def list_(
-    session: Session, limit: Annotated[int, typer.Option(min=1, max=1_000_000, help="At most.")] = 100
-) -> None:
+async def list_(session: Session, limit: Annotated[int, at_most(1_000_000)] = 100) -> None:
     """List aliases, groups and catch-alls."""
     async with session.client() as client:
         found = await client.pages("/v1/aliases", limit)
@@ -55,7 +50,4 @@ async def remove(session: Session, address: Address) -> None:
     """Take mail for this address no more."""
     async with session.client() as client:
         await client.delete(f"/v1/aliases/{quote(address, safe='@')}")
-    if session.out.as_json:
-        session.out.data({"address": address, "removed": True})
-    else:
-        session.out.say(f"{address} is removed.")
+    session.out.done({"address": address, "removed": True}, f"{address} is removed.")

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import typer
 
 from posthouse.cli.output import Column, Output, one_line
-from posthouse.cli.session import Session, wired
+from posthouse.cli.session import Session, at_most, wired
 
 app = typer.Typer(help="Domains to send from: add, list, show, check, rotate, remove.", no_args_is_help=True)
 _COLUMNS = (
@@ -37,18 +37,12 @@ async def add(session: Session, name: Name) -> None:
     """Add a domain: makes its DKIM keys and prints the DNS records to publish."""
     async with session.client() as client:
         made = await client.post("/v1/domains", {"name": name})
-    if session.out.as_json:
-        session.out.data(made)
-        return
-    show(session.out, made)
-    session.out.hint(f"When they are published: posthouse domain check {one_line(made['name'])}")
+    _to_publish(session.out, made)
 
 
 @app.command("list")
 @wired
-async def list_(
-    session: Session, limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most.")] = 100
-) -> None:
+async def list_(session: Session, limit: Annotated[int, at_most(10_000)] = 100) -> None:
     """List the domains and their state."""
     async with session.client() as client:
         found = await client.pages("/v1/domains", limit)
@@ -88,11 +82,7 @@ async def rotate(session: Session, name: Name) -> None:
     """Make new DKIM keys; the old ones sign until the new ones are seen in DNS."""
     async with session.client() as client:
         made = await client.post(_path(name, "rotate"))
-    if session.out.as_json:
-        session.out.data(made)
-        return
-    show(session.out, made)
-    session.out.hint(f"When they are published: posthouse domain check {one_line(made['name'])}")
+    _to_publish(session.out, made)
 
 
 @app.command("remove")
@@ -101,10 +91,15 @@ async def remove(session: Session, name: Name) -> None:
     """Forget a domain and its keys; nothing can be sent from it any more."""
     async with session.client() as client:
         await client.delete(_path(name))
-    if session.out.as_json:
-        session.out.data({"name": name, "removed": True})
-    else:
-        session.out.say(f"{name} is removed.")
+    session.out.done({"name": name, "removed": True}, f"{name} is removed.")
+
+
+def _to_publish(out: Output, made: dict[str, Any]) -> None:
+    if out.as_json:
+        out.data(made)
+        return
+    show(out, made)
+    out.hint(f"When they are published: posthouse domain check {one_line(made['name'])}")
 
 
 def show(out: Output, domain: dict[str, Any]) -> None:

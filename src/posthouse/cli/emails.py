@@ -10,7 +10,7 @@ from posthouse.cli import mailbox as mailboxes
 from posthouse.cli import places
 from posthouse.cli.account import shown
 from posthouse.cli.output import Output, clean, count, one_line
-from posthouse.cli.session import Session
+from posthouse.cli.session import Session, at_most
 from posthouse.errors import Invalid
 
 Account = Annotated[str, typer.Argument(metavar="ACCOUNT", help="Address or id.")]
@@ -23,7 +23,7 @@ async def search(
     account: Account,
     words: Annotated[list[str], typer.Argument(metavar="WORD…", help='from:ann "exact words" -not begin*')],
     *,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most.")] = 20,
+    limit: Annotated[int, at_most(10_000)] = 20,
 ) -> None:
     """Search an account's mail, newest first."""
     found: list[dict[str, Any]] = []
@@ -94,10 +94,7 @@ async def flag(
 
 
 def _done(out: Output, done: dict[str, Any], sentence: str) -> None:
-    if out.as_json:
-        out.data(done)
-    else:
-        out.say(sentence)
+    out.done(done, sentence)
     if done["missing"]:
         out.hint(f"Not there: {', '.join(map(str, done['missing']))}")
         raise typer.Exit(1)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from posthouse.cli.output import Column
-from posthouse.cli.session import Session, wired
+from posthouse.cli.session import Session, at_most, wired
 
 app = typer.Typer(help="What came to our door: list, refused.", no_args_is_help=True)
 _TAKEN = (
@@ -27,7 +27,7 @@ _REFUSED = (
     Column("TOLD", "reply"),
 )
 Since = Annotated[str | None, typer.Option(metavar="TIME", help="RFC 3339.")]
-Limit = Annotated[int, typer.Option(min=1, max=100_000, help="At most.")]
+Limit = Annotated[int, at_most(100_000)]
 
 
 @app.command("list")

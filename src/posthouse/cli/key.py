@@ -8,7 +8,7 @@ from urllib.parse import quote
 import typer
 
 from posthouse.cli.output import Column
-from posthouse.cli.session import Session, wired
+from posthouse.cli.session import Session, at_most, wired
 
 app = typer.Typer(help="API keys: create, list, revoke.", no_args_is_help=True)
 _COLUMNS = (
@@ -51,9 +51,7 @@ async def create(
 
 @app.command("list")
 @wired
-async def list_(
-    session: Session, limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most.")] = 100
-) -> None:
+async def list_(session: Session, limit: Annotated[int, at_most(10_000)] = 100) -> None:
     """List the keys, without secrets."""
     async with session.client() as client:
         keys = await client.pages("/v1/keys", limit)
@@ -71,7 +69,4 @@ async def revoke(session: Session, id: Annotated[str, typer.Argument(help="key_â
     """End a key at once and for good."""
     async with session.client() as client:
         await client.delete(f"/v1/keys/{quote(id, safe='')}")
-    if session.out.as_json:
-        session.out.data({"id": id, "revoked": True})
-    else:
-        session.out.say(f"{id} is revoked.")
+    session.out.done({"id": id, "revoked": True}, f"{id} is revoked.")

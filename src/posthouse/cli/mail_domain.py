@@ -9,7 +9,7 @@ import typer
 
 from posthouse.cli.account import shown, size
 from posthouse.cli.output import Column, Output, one_line
-from posthouse.cli.session import Session, wired
+from posthouse.cli.session import Session, at_most, wired
 
 app = typer.Typer(help="Domains to receive mail for: add, list, show, set, remove.", no_args_is_help=True)
 _COLUMNS = (
@@ -41,9 +41,7 @@ async def add(session: Session, name: Name) -> None:
 
 @app.command("list")
 @wired
-async def list_(
-    session: Session, limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most.")] = 100
-) -> None:
+async def list_(session: Session, limit: Annotated[int, at_most(100_000)] = 100) -> None:
     """List the domains that mail is received for."""
     async with session.client() as client:
         found = await client.pages("/v1/mail-domains", limit)
@@ -93,10 +91,7 @@ async def remove(session: Session, name: Name) -> None:
     """Receive no more mail for it; its accounts and aliases have to go first."""
     async with session.client() as client:
         await client.delete(_path(name))
-    if session.out.as_json:
-        session.out.data({"name": name, "removed": True})
-    else:
-        session.out.say(f"Mail for {name} is received no more.")
+    session.out.done({"name": name, "removed": True}, f"Mail for {name} is received no more.")
 
 
 def _row(domain: dict[str, Any]) -> dict[str, Any]:

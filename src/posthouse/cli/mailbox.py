@@ -9,7 +9,7 @@ import typer
 
 from posthouse.cli import places
 from posthouse.cli.output import Column, Output, count, one_line
-from posthouse.cli.session import Session, wired
+from posthouse.cli.session import Session, at_most, wired
 
 app = typer.Typer(help="Mailboxes: list, show, create, rename, remove.", no_args_is_help=True)
 _BOXES = (
@@ -68,7 +68,7 @@ async def show(
     mailbox: Path = "inbox",
     *,
     threads: Annotated[bool, typer.Option("--threads/--emails", help="One line a conversation, or an email.")] = True,
-    limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most.")] = 20,
+    limit: Annotated[int, at_most(100_000)] = 20,
 ) -> None:
     """Show a page of a mailbox, newest first."""
     async with session.client() as client:
@@ -139,7 +139,7 @@ async def create(session: Session, account: Account, mailbox: Path) -> None:
     async with session.client() as client:
         number = await places.made(client, account, [name for name in mailbox.split("/") if name])
         box = await client.get(places.account_path(account, "mailboxes", number))
-    _told(session.out, box, f"{one_line(box['path'])} is there.")
+    session.out.done(box, f"{one_line(box['path'])} is there.")
 
 
 @app.command("rename")
@@ -158,7 +158,7 @@ async def rename(
         if "/" in to:
             change["parent"] = await places.made(client, account, above) if above else 0
         changed = await client.patch(places.account_path(account, "mailboxes", box["id"]), change)
-    _told(session.out, changed, f"{one_line(box['path'])} is now {one_line(changed['path'])}.")
+    session.out.done(changed, f"{one_line(box['path'])} is now {one_line(changed['path'])}.")
 
 
 @app.command("remove")
@@ -173,14 +173,4 @@ async def remove(
     async with session.client() as client:
         box = await places.named(client, account, mailbox)
         await client.delete(f"{places.account_path(account, 'mailboxes', box['id'])}?emails={emails}")
-    if session.out.as_json:
-        session.out.data({"mailbox": box["path"], "removed": True})
-    else:
-        session.out.say(f"{one_line(box['path'])} is removed.")
-
-
-def _told(out: Output, box: dict[str, Any], sentence: str) -> None:
-    if out.as_json:
-        out.data(box)
-    else:
-        out.say(sentence)
+    session.out.done({"mailbox": box["path"], "removed": True}, f"{one_line(box['path'])} is removed.")

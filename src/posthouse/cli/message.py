@@ -9,7 +9,7 @@ import typer
 
 from posthouse.cli import emails
 from posthouse.cli.output import Column, Output, one_line
-from posthouse.cli.session import Session, wired
+from posthouse.cli.session import Session, at_most, wired
 
 app = typer.Typer(
     help="Messages that are sent (msg_…: list, show, explain, events, content, cancel, reschedule) and emails in "
@@ -64,7 +64,7 @@ async def list_(
     stream: Annotated[str | None, typer.Option(help="Only of this stream.")] = None,
     since: Annotated[str | None, typer.Option(metavar="TIME", help="RFC 3339.")] = None,
     until: Annotated[str | None, typer.Option(metavar="TIME", help="RFC 3339.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most.")] = 20,
+    limit: Annotated[int, at_most(100_000)] = 20,
 ) -> None:
     """List messages, newest first."""
     async with session.client() as client:

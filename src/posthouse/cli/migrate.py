@@ -10,7 +10,4 @@ from posthouse.storage.records.migrations.run import migrate
 async def command(session: Session) -> None:
     """Bring the database to this release's schema. `serve` does so too; this does nothing else."""
     revision = await migrate(session.configuration().settings.records.url)
-    if session.out.as_json:
-        session.out.data({"revision": revision})
-    else:
-        session.out.say(f"The schema is at {revision}.")
+    session.out.done({"revision": revision}, f"The schema is at {revision}.")

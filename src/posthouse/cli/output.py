@@ -97,6 +97,13 @@ class Output:
         if not self.as_json:
             self.errors.print(Text(clean(text), style="dim"), soft_wrap=True)
 
+    def done(self, value: object, sentence: str) -> None:
+        """What a command did: the value for programs, the sentence for people."""
+        if self.as_json:
+            self.data(value)
+        else:
+            self.say(sentence)
+
     def listed(
         self,
         found: Sequence[dict[str, Any]],

@@ -74,10 +74,7 @@ async def bury(
 
 def _count(session: Session, answer: Any, verb: str, ids: list[str] | None) -> None:
     count, asked = answer["changed"], len(set(ids or ()))
-    if session.out.as_json:
-        session.out.data(answer)
-    else:
-        session.out.say(f"{count} {'job' if count == 1 else 'jobs'} {verb}.")
+    session.out.done(answer, f"{count} {'job' if count == 1 else 'jobs'} {verb}.")
     if count < asked:
         session.out.hint(f"{asked - count} of {asked} cannot be found in that state: posthouse queue list")
         raise typer.Exit(1)

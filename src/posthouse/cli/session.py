@@ -77,6 +77,11 @@ def _pairs(sets: tuple[str, ...]) -> dict[str, object]:
     return pairs
 
 
+def at_most(most: int) -> Any:
+    """The option `--limit` of a list."""
+    return typer.Option(min=1, max=most, help="At most.")
+
+
 def wired(function: Callable[..., Any]) -> Callable[..., None]:
     """A command, sync or async, whose first parameter is a `Session`, as typer wants it: with
     the shared options added to its own."""

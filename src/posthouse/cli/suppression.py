@@ -8,7 +8,7 @@ from urllib.parse import quote
 import typer
 
 from posthouse.cli.output import Column
-from posthouse.cli.session import Session, wired
+from posthouse.cli.session import Session, at_most, wired
 
 app = typer.Typer(help="Addresses that are not written to: add, list, remove.", no_args_is_help=True)
 _COLUMNS = (
@@ -37,10 +37,7 @@ async def add(
     entries = [{"address": address, "reason": reason, **extra} for address in addresses]
     async with session.client() as client:
         made = await client.post("/v1/suppressions", entries[0] if len(entries) == 1 else {"suppressions": entries})
-    if session.out.as_json:
-        session.out.data(made)
-    else:
-        session.out.say(f"Suppressed: {', '.join(addresses)}.")
+    session.out.done(made, f"Suppressed: {', '.join(addresses)}.")
 
 
 @app.command("list")
@@ -49,7 +46,7 @@ async def list_(
     session: Session,
     address: Annotated[str | None, typer.Option(help="Only this address.")] = None,
     reason: Annotated[str | None, typer.Option(help="Only for this reason.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most.")] = 100,
+    limit: Annotated[int, at_most(100_000)] = 100,
 ) -> None:
     """List suppressed addresses and why."""
     async with session.client() as client:
@@ -66,7 +63,4 @@ async def remove(
     query = f"?stream={quote(stream, safe='')}" if stream else ""
     async with session.client() as client:
         await client.delete(f"/v1/suppressions/{quote(address, safe='@')}{query}")
-    if session.out.as_json:
-        session.out.data({"address": address, "removed": True})
-    else:
-        session.out.say(f"{address} is written to again.")
+    session.out.done({"address": address, "removed": True}, f"{address} is written to again.")

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import typer
 
 from posthouse.cli.output import Column, Output
-from posthouse.cli.session import Session, wired
+from posthouse.cli.session import Session, at_most, wired
 
 app = typer.Typer(help="Templates: list, create, update, show, publish, preview, remove.", no_args_is_help=True)
 _COLUMNS = (
@@ -88,9 +88,7 @@ def _content(subject: str, html: Path | None, text: Path | None) -> dict[str, An
 
 @app.command("list")
 @wired
-async def list_(
-    session: Session, limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most.")] = 100
-) -> None:
+async def list_(session: Session, limit: Annotated[int, at_most(10_000)] = 100) -> None:
     """List the templates."""
     async with session.client() as client:
         found = await client.pages("/v1/templates", limit)
@@ -187,7 +185,4 @@ async def remove(session: Session, name: Name) -> None:
     """Remove a template; messages already accepted keep their version."""
     async with session.client() as client:
         await client.delete(_path(name))
-    if session.out.as_json:
-        session.out.data({"name": name, "removed": True})
-    else:
-        session.out.say(f"{name} is removed.")
+    session.out.done({"name": name, "removed": True}, f"{name} is removed.")

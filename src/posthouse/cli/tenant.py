@@ -8,7 +8,7 @@ from urllib.parse import quote
 import typer
 
 from posthouse.cli.output import Column, Output
-from posthouse.cli.session import Session, wired
+from posthouse.cli.session import Session, at_most, wired
 
 app = typer.Typer(help="Tenants (needs an operator key): create, list, show, update.", no_args_is_help=True)
 _COLUMNS = (
@@ -53,9 +53,7 @@ async def create(
 
 @app.command("list")
 @wired
-async def list_(
-    session: Session, limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most.")] = 100
-) -> None:
+async def list_(session: Session, limit: Annotated[int, at_most(10_000)] = 100) -> None:
     """List the tenants."""
     async with session.client() as client:
         tenants = await client.pages("/v1/tenants", limit)

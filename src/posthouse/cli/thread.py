@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from posthouse.cli import mailbox as mailboxes
-from posthouse.cli.output import Output
 from posthouse.cli.places import account_path
 from posthouse.cli.session import Session, wired
 
@@ -39,7 +38,7 @@ async def split(
     """Take emails out of a conversation; they are a new one."""
     async with session.client() as client:
         made = await client.post(account_path(account, "threads", thread, "split"), {"emails": emails})
-    _told(session.out, made, f"They are conversation {made['thread']} now.")
+    session.out.done(made, f"They are conversation {made['thread']} now.")
 
 
 @app.command("merge")
@@ -53,11 +52,4 @@ async def merge(
     """Make conversations one."""
     async with session.client() as client:
         made = await client.post(account_path(account, "threads", thread, "merge"), {"threads": others})
-    _told(session.out, made, f"All of it is conversation {made['thread']} now.")
-
-
-def _told(out: Output, made: dict[str, Any], sentence: str) -> None:
-    if out.as_json:
-        out.data(made)
-    else:
-        out.say(sentence)
+    session.out.done(made, f"All of it is conversation {made['thread']} now.")
