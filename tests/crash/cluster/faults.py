@@ -68,14 +68,10 @@ class Stop(Fault):
 
     def begin(self, world: World) -> None:
         self._pids = world.cluster.nodes[self._node].pids()
-        for pid in self._pids:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGSTOP)
+        _tell(self._pids, signal.SIGSTOP)
 
     def end(self, world: World) -> None:
-        for pid in self._pids:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
+        _tell(self._pids, signal.SIGCONT)
         time.sleep(0.5)
         world.cluster.wait_for(self._node)
 
@@ -123,14 +119,10 @@ class Hang(Crash):
 
     def begin(self, world: World) -> None:
         self._pids = world.engines[self._engine].pids()
-        for pid in self._pids:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGSTOP)
+        _tell(self._pids, signal.SIGSTOP)
 
     def end(self, world: World) -> None:
-        for pid in self._pids:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
+        _tell(self._pids, signal.SIGCONT)
         _all_ready(world)
 
 
@@ -246,6 +238,12 @@ def _is_dead(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except OSError:
         return True
+
+
+def _tell(pids: Sequence[int], number: int) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def _started(world: World, engine: str) -> None:

@@ -68,7 +68,7 @@ _KEY = {
     "scopes": ["read", "send"],
     "created_at": "2026-11-22T12:00:00.000000Z",
 }
-_TENANT = {
+TENANT_EXAMPLE = {
     "id": "ten_0198c1a2b3c47000a1b2c3d4e5f60718",
     "name": "shop",
     "rate_per_second": 1000,
@@ -139,6 +139,11 @@ OPERATIONS = (
         tag="Keys",
         scopes=frozenset(),
         answer=MeView,
-        answer_example={"tenant": _TENANT, "key_id": _KEY["id"], "scopes": ["read", "send"], "messages_today": 17},
+        answer_example={
+            "tenant": TENANT_EXAMPLE,
+            "key_id": _KEY["id"],
+            "scopes": ["read", "send"],
+            "messages_today": 17,
+        },
     ),
 )

@@ -58,15 +58,6 @@ def _limits(given: TenantDraft | TenantChange, base: Limits) -> Limits:
     )
 
 
-_TENANT = {
-    "id": "ten_0198c1a2b3c47000a1b2c3d4e5f60718",
-    "name": "shop",
-    "rate_per_second": 1000,
-    "burst": 10000,
-    "daily_quota": 0,
-    "created_at": "2026-11-22T12:00:00.000000Z",
-}
-
 OPERATIONS = (
     Operation(
         id="create_tenant",
@@ -82,7 +73,7 @@ OPERATIONS = (
         status=201,
         once=True,
         example={"name": "shop", "daily_quota": 100000},
-        answer_example=_TENANT,
+        answer_example=keys.TENANT_EXAMPLE,
         problems=(409,),
     ),
     Operation(
@@ -96,7 +87,7 @@ OPERATIONS = (
         description="Oldest first.",
         query=QUERY,
         answer=Listed[TenantView],
-        answer_example={"data": [_TENANT], "next": None},
+        answer_example={"data": [keys.TENANT_EXAMPLE], "next": None},
     ),
     Operation(
         id="get_tenant",
@@ -107,7 +98,7 @@ OPERATIONS = (
         tag="Tenants",
         scopes=OPERATOR,
         answer=TenantView,
-        answer_example=_TENANT,
+        answer_example=keys.TENANT_EXAMPLE,
     ),
     Operation(
         id="update_tenant",
@@ -120,7 +111,7 @@ OPERATIONS = (
         body=CHANGE,
         answer=TenantView,
         example={"daily_quota": 200000, "suspended": False},
-        answer_example=_TENANT | {"daily_quota": 200000},
+        answer_example=keys.TENANT_EXAMPLE | {"daily_quota": 200000},
         problems=(409,),
     ),
     Operation(
