@@ -29,8 +29,8 @@ async def migrate(url: str) -> str:
         from posthouse.storage.records.migrations.postgres import revision  # noqa: PLC0415 - asyncpg where it is asked
 
         found = await revision(address)
-    if found == head():
-        return found
+    if found == (newest := head()):
+        return newest
     from posthouse.storage.records.migrations.upgrade import upgrade  # noqa: PLC0415 - see above
 
     return await upgrade(address)
