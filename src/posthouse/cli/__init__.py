@@ -1,5 +1,6 @@
 """The command line. A module here with `app` is a command group of that name, one with
-`command` a command; both are found, not listed.
+`command` a command; both are found, not listed. When the first word names one, only that one
+is imported; `--help` imports them all, so what a command works with is imported when it runs.
 
 Exit codes: 0 it is done; 1 it was refused or failed, or what was waited for ended badly;
 2 the command line or a setting is wrong; 130 interrupted. Errors are one or two lines on
@@ -22,7 +23,7 @@ from posthouse.cli import failures
 __all__ = ["main", "program"]
 
 _PARTS = {"client", "failures", "logs", "mailstores", "output", "places", "server", "session"}
-"""Modules that are no commands: of some use to several."""
+"""Modules that are no commands, but of use to several."""
 _NAMES = {"mail_domain": "mail-domain", "importing": "import", "exporting": "export"}
 """Of the commands in modules that cannot be called so."""
 _FIRST = ("init", "serve", "demo", "sink", "send", "message", "explain")
@@ -57,29 +58,23 @@ def program(only: str = "") -> typer.Typer:
         version: bool = typer.Option(False, "--version", is_eager=True, callback=_version, help="Show the version."),
     ) -> None: ...
 
-    names = [
-        *(one.name for one in iter_modules(import_module("posthouse.cli").__path__) if one.name not in _PARTS),
-        "explain",
-    ]
-    if not any(_mount(root, name) for name in names if _NAMES.get(name, name) == only):
-        for name in sorted(names, key=lambda name: (_FIRST.index(name) if name in _FIRST else len(_FIRST), name)):
-            _mount(root, name)
+    modules = {one.name for one in iter_modules(import_module("posthouse.cli").__path__)} - _PARTS | {"explain"}
+    names = sorted(modules, key=lambda name: (_FIRST.index(name) if name in _FIRST else len(_FIRST), name))
+    for name in [name for name in names if _NAMES.get(name, name) == only] or names:
+        _mount(root, name)
     return root
 
 
-def _mount(root: typer.Typer, name: str) -> bool:
-    """Whether it is a command."""
+def _mount(root: typer.Typer, name: str) -> None:
     panel, shown = _PANELS.get(name, "Set up"), _NAMES.get(name, name)
-    module = import_module("posthouse.cli.message" if name == "explain" else f"posthouse.cli.{name}")
     if name == "explain":
-        root.command(name, rich_help_panel=panel)(module.explain)
-    elif isinstance(group := getattr(module, "app", None), typer.Typer):
+        root.command(name, rich_help_panel=panel)(import_module("posthouse.cli.message").explain)
+        return
+    module = import_module(f"posthouse.cli.{name}")
+    if isinstance(group := getattr(module, "app", None), typer.Typer):
         root.add_typer(group, name=shown, rich_help_panel=panel)
-    elif command := getattr(module, "command", None):
-        root.command(shown, rich_help_panel=panel)(command)
     else:
-        return False
-    return True
+        root.command(shown, rich_help_panel=panel)(module.command)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
