@@ -22,7 +22,7 @@ from posthouse.cli import failures
 
 __all__ = ["main", "program"]
 
-_PARTS = {"client", "failures", "logs", "mailstores", "output", "places", "server", "session"}
+_PARTS = {"client", "emails", "failures", "logs", "mailstores", "output", "places", "server", "session"}
 """Modules that are no commands, but of use to several."""
 _NAMES = {"mail_domain": "mail-domain", "importing": "import", "exporting": "export"}
 """Of the commands in modules that cannot be called so."""

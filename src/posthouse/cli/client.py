@@ -12,7 +12,6 @@ It takes a tenth of a second to import: `Session.client` is the way to it.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from typing import Any, cast
 
 import httpx
 
-from posthouse.cli.server import IN_PROCESS, KEY_FILE, SERVE_FILE, App, Asgi, Problem, load_app
+from posthouse.cli.server import IN_PROCESS, KEY_FILE, App, Asgi, Problem, announced, load_app
 from posthouse.config import Environment, Settings
 from posthouse.errors import Misconfigured, Unauthorized, Unavailable
 
@@ -195,9 +194,7 @@ def stored_key(settings: Settings, named: str | None = None) -> str:
 
 async def serving(settings: Settings) -> str | None:
     """The address of the `serve` on this data directory, if one answers."""
-    try:
-        url = str(json.loads((settings.data_dir / SERVE_FILE).read_text())["url"])
-    except (OSError, ValueError, KeyError, TypeError):
+    if (url := announced(settings)) is None:
         return None
     try:
         async with httpx.AsyncClient(timeout=2.0, trust_env=False) as http:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from posthouse.cli.output import Output
-from posthouse.cli.server import KEY_FILE, SERVE_FILE, App, announce, load_app
+from posthouse.cli.server import KEY_FILE, SERVE_FILE, App, announce, announced, load_app
 from posthouse.cli.session import Session, app_for_tests, wired
 from posthouse.errors import Conflict, Misconfigured
 
@@ -64,14 +64,8 @@ def command(
 
 
 async def _serve(out: Output, settings: Settings, app: App) -> None:
-    from posthouse.cli.client import serving  # noqa: PLC0415
-
-    if settings.embedded and (url := await serving(settings)):
-        raise Conflict(
-            f"Another `posthouse serve` on {settings.data_dir} answers at {url}. Stop it first; "
-            "several processes need PostgreSQL (records.url).",
-            code="already_running",
-        )
+    if settings.embedded and announced(settings):
+        await _refuse_second(settings)
     async with app.running(settings) as running:
         path = announce(settings, {"url": running.url, "pid": os.getpid()}) if running.url else None
         roles = ", ".join(settings.roles)
@@ -86,6 +80,18 @@ async def _serve(out: Output, settings: Settings, app: App) -> None:
             if path is not None:
                 _withdraw(path)
         out.hint("Stopping: finishing what is in flight.")
+
+
+async def _refuse_second(settings: Settings) -> None:
+    """:raises Conflict: another process serves this data directory."""
+    from posthouse.cli.client import serving  # noqa: PLC0415 - rarely needed, and long to import
+
+    if url := await serving(settings):
+        raise Conflict(
+            f"Another `posthouse serve` on {settings.data_dir} answers at {url}. Stop it first; "
+            "several processes need PostgreSQL (records.url).",
+            code="already_running",
+        )
 
 
 def _withdraw(path: Path) -> None:

@@ -82,3 +82,11 @@ def announce(settings: Settings, running: Mapping[str, object]) -> Path:
     path = settings.data_dir / SERVE_FILE
     path.write_text(json.dumps(dict(running)) + "\n")
     return path
+
+
+def announced(settings: Settings) -> str | None:
+    """The address in `serve.json`; whether anything answers there is another question."""
+    try:
+        return str(json.loads((settings.data_dir / SERVE_FILE).read_text())["url"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
