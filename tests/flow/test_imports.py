@@ -18,7 +18,7 @@ from posthouse.config import load
 ENGINES = {"sqlalchemy", "alembic", "mako", "asyncpg", "confluent_kafka", "redis", "opensearchpy", "aiohttp", "obstore"}
 SERVER = {"posthouse.app", "posthouse.api", "uvicorn", "dns", "prometheus_client", "minijinja", "publicsuffixlist"}
 CLIENT = {"httpx", "posthouse.config", "structlog", "cryptography"}
-_LISTED = "import atexit, json, sys; atexit.register(lambda: sys.stderr.write(json.dumps([*sys.modules]))); "
+_LISTED = "import atexit, json, sys; atexit.register(lambda: sys.stderr.write(chr(10) + json.dumps([*sys.modules]))); "
 _COMMAND = _LISTED + "from posthouse.cli import main; sys.exit(main(sys.argv[1:]))"
 _SECONDS = 60
 
@@ -51,7 +51,7 @@ def imported(code: str, *arguments: str, until: Path | None = None) -> set[str]:
         process.kill()
         process.wait()
     assert process.returncode == 0, said.decode()[-2000:]
-    return set(json.loads(said.splitlines()[-1][said.splitlines()[-1].index(b'["sys"') :]))
+    return set(json.loads(said.rpartition(b"\n")[2]))
 
 
 async def _appears(path: Path, process: subprocess.Popen[bytes]) -> None:
