@@ -13,7 +13,7 @@ import pytest
 from posthouse.clock import DAY, HOUR, SECOND
 from posthouse.directory.model import DmarcAction, DomainSettings, Spam
 from posthouse.errors import DnsUnavailable, StorageUnavailable
-from posthouse.inbound.filter import Filter
+from posthouse.inbound.filter.judge import Filter
 from posthouse.inbound.house import Rules
 from posthouse.inbound.lists import DnsList
 from posthouse.inbound.model import Listing

@@ -7,8 +7,8 @@ import ipaddress
 from dataclasses import dataclass
 
 from posthouse.errors import DnsUnavailable
-from posthouse.inbound.filter import DomainList, DomainLists, Filter
-from posthouse.inbound.filter.lists import MOST_DOMAINS, domains
+from posthouse.inbound.filter.judge import Filter
+from posthouse.inbound.filter.lists import MOST_DOMAINS, DomainList, DomainLists, domains
 from posthouse.inbound.model import Listing
 from posthouse.mail.parse import text
 from tests.unit.inbound.filter.mails import Mail
