@@ -138,8 +138,8 @@ _FROM = Message(_HEADER).canonical("relaxed")[0]
 async def _check_seal(data: bytes, found: Authentication) -> None:
     """What we seal has the chain that we say it has."""
     message = Message(data)
-    if b"from" not in message.names or not only_crlf(data):
-        return
+    if b"from" not in message.names or not only_crlf(data) or data[:1] in {b" ", b"\t"}:
+        return  # we seal what begins with fields of ours
     fields = seal(data, _HOP, results.payload(found, "mx.hop.example"), found.arc.result, _AT)
     if not fields:
         return
