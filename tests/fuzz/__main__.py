@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -38,7 +39,8 @@ def main() -> int:
     except Failure as failure:
         kept = Path(tempfile.gettempdir()) / f"fuzz-{given.name}-{hashlib.sha256(failure.data).hexdigest()[:12]}"
         kept.write_bytes(failure.data)
-        print(f"{failure}, seed {seed}; the input is in {kept}", flush=True)
+        told = traceback.format_exception(failure.__cause__) if failure.__cause__ else []
+        print(f"{''.join(told)}{failure}, seed {seed}; the input is in {kept}", flush=True)
         return 1
     print(f"{given.name}: {tried:,} inputs, {rate:,.0f} a second of CPU, seed {seed}", flush=True)
     return 0

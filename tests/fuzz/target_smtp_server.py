@@ -159,7 +159,7 @@ class _Shell:
 
     def _check_body(self, size: int) -> None:
         assert self._body is not None
-        assert all(not piece.endswith(b"\r") for piece in self._body[:-1])
+        assert not any(one.endswith(b"\r") and two.startswith(b"\n") for one, two in itertools.pairwise(self._body))
         body = b"".join(self._body)
         self._body = None
         assert len(body) == size <= _LIMITS.size
