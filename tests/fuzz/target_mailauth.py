@@ -58,7 +58,8 @@ CORPUS: tuple[bytes, ...] = (
     _sealed(_CHAIN, "fail"),
     _SIGNED[1].replace(b"s=ed;", b"s=dead;"),
     _SIGNED[0].replace(b"DKIM-Signature:", b"DKIM-Signature: v=1; l=0; x=1; q=dns/txt; i=@a.example.com; z=From:x;"),
-    _HEADER.replace(b"Ann <ann@example.com>", b"a@example.com, =?utf-8?q?=40other?= <b@[192.0.2.1]>, c@d (e@f)") + b"\r\n",
+    _HEADER.replace(b"Ann <ann@example.com>", b"a@example.com, =?utf-8?q?=40other?= <b@[192.0.2.1]>, c@d (e@f)")
+    + b"\r\n",
     _HEADER + b"From: <eve@other.example>\r\nSender: x@y\r\n\r\nbody\r\n",
     b"Authentication-Results: mx.hop.example; dkim=pass\r\nReceived-SPF: pass\r\n" + _HEADER + b"\r\nx\r\n",
     b"ARC-Seal: i=1; cv=none\r\nARC-Seal: i=50\r\nARC-Message-Signature: i=1\r\nARC-Authentication-Results: i=1; x\r\n\r\n",

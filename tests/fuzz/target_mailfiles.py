@@ -10,7 +10,9 @@ from posthouse.mail import maildir, mbox
 
 _AT = datetime(2023, 1, 2, 10, 0, tzinfo=UTC)
 _LINE = b"From ann@example.com Mon Jan  2 10:00:00 2023\n"
-_ONE = b"From: ann@example.com\nSubject: x\nStatus: RO\nX-Status: AF\n\n>From here\n>>From there\nFrom me to you\nbody\n\n"
+_ONE = (
+    b"From: ann@example.com\nSubject: x\nStatus: RO\nX-Status: AF\n\n>From here\n>>From there\nFrom me to you\nbody\n\n"
+)
 CORPUS: tuple[bytes, ...] = (
     b"",
     b"no mbox\n",
@@ -19,7 +21,9 @@ CORPUS: tuple[bytes, ...] = (
     _LINE + b"Content-Length: 20\nContent-Type: text/plain\n\nFrom x Mon Jan 2 10:\n\n" + _LINE + b"Subject: y\n\nz\n",
     (_LINE + _ONE).replace(b"\n", b"\r\n"),
     b"From - Tue, 3 Jan 2023 11:22 +0100\nX-Mozilla-Status: 0001\n\nx\n\nFrom b Wed Feb 29 23:59:60 PST 2023\n\ny\n",
-    mbox.entry(b"Subject: x\r\n\r\nFrom me\r\n>From you\r\n", sender="a b", at=_AT, keywords=("$seen", "$draft", "own")),
+    mbox.entry(
+        b"Subject: x\r\n\r\nFrom me\r\n>From you\r\n", sender="a b", at=_AT, keywords=("$seen", "$draft", "own")
+    ),
     b"\n\n" + _LINE + b"\n" * 50 + _LINE,
     b".Archive.2026:2,FRS",
     b"1672653600.M1P2.host,S=10:2,abSTZ",
@@ -83,7 +87,9 @@ def _check_entry(raw: bytes) -> None:
     if b"\r\n" in raw and raw.endswith(b"\r\n"):
         assert again == raw, (again, raw)
     else:
-        assert again.replace(b"\r\n", b"\n").rstrip(b"\r\n") == mbox.with_lf(raw).replace(b"\r\n", b"\n").rstrip(b"\r\n")
+        assert again.replace(b"\r\n", b"\n").rstrip(b"\r\n") == mbox.with_lf(raw).replace(b"\r\n", b"\n").rstrip(
+            b"\r\n"
+        )
 
 
 def _check_name(name: str) -> None:

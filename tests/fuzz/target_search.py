@@ -10,7 +10,17 @@ from functools import cache
 
 from posthouse.storage.search import fts5, postgres
 from posthouse.storage.search.opensearch import dsl
-from posthouse.storage.search.query import DEPTH_AT_MOST, TERMS_AT_MOST, WORDS_AT_MOST, All, Node, Not, Some, Term, parse
+from posthouse.storage.search.query import (
+    DEPTH_AT_MOST,
+    TERMS_AT_MOST,
+    WORDS_AT_MOST,
+    All,
+    Node,
+    Not,
+    Some,
+    Term,
+    parse,
+)
 from posthouse.storage.search.words import fold, phrase, words
 
 CORPUS: tuple[bytes, ...] = (
@@ -69,7 +79,9 @@ def _terms(node: Node, depth: int) -> Iterator[Term]:
 @cache
 def _sqlite() -> sqlite3.Connection:
     connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-    connection.execute("CREATE VIRTUAL TABLE t USING fts5(body, head, scope, tokenize = 'unicode61 remove_diacritics 0')")
+    connection.execute(
+        "CREATE VIRTUAL TABLE t USING fts5(body, head, scope, tokenize = 'unicode61 remove_diacritics 0')"
+    )
     return connection
 
 
