@@ -147,10 +147,12 @@ def against(made: Cluster, sink: material.SinkProcess, log: Path, seconds: float
     before = int(sink.counts()["accepted"])
     watch = _Watch(made)
     watch.start()
+    used = _cpu(made)
     single = Single(made.nodes["api"].port, made.operator_key)
     with singles(single, range(int(peak * seconds)), per_second=peak, connections=_CONNECTIONS) as answers:
         time.sleep(seconds)
         found = answers()
+    spent = {name: after - used[name] for name, after in _cpu(made).items()}
     held = watch.stop()
     accepted = [answer for answer in found if answer.status == 202]
     last = sink.wait_for(before + len(accepted), 3 * told.seconds + 120)
@@ -161,6 +163,7 @@ def against(made: Cluster, sink: material.SinkProcess, log: Path, seconds: float
         **_requests(found),
         **_whole(accepted, arrived),
         **_memory(growth(held, start, end), held[-1].octets),
+        **{f"{name}_cpu_ms": seconds * 1000 / len(found) for name, seconds in spent.items()},
         "drain_error": abs(last - end - told.seconds) / told.seconds,
         "drain_s": last - end,
         "drain_foretold_s": told.seconds,
@@ -168,6 +171,11 @@ def against(made: Cluster, sink: material.SinkProcess, log: Path, seconds: float
         "burst_per_second": peak,
         "messages": float(len(found)),
     }
+
+
+def _cpu(made: Cluster) -> dict[str, float]:
+    """Seconds that processes and engines have used until now."""
+    return {name: one.cpu() for name, one in {**made.nodes, **made.found}.items()}
 
 
 def _requests(found: Sequence[Answer]) -> dict[str, float]:
