@@ -77,11 +77,11 @@ def fuzz(target: Target, seconds: float, seed: int) -> int:
 
 def _fuzz(target: Target, seconds: float, seed: int) -> int:
     dice = random.Random(seed)
-    end = time.monotonic() + seconds
     pool = list(target.corpus)
     for data in pool:
         _try(target, data)
     tried = len(pool)
+    end = time.monotonic() + seconds
     while time.monotonic() < end:
         for _ in range(20):
             data = mutated(dice, pool)
