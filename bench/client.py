@@ -43,13 +43,15 @@ class Single:
     port: int
     key: str
     stream: str = "transactional"
+    to: str = "single00000000@sink.example"
+    """Its zeros become the message's number."""
 
     def requests(self) -> Callable[[int], bytes]:
         """From a message's number to the octets of its request."""
         body = json.dumps(
             {
                 "from": "The Shop <shop@example.com>",
-                "to": ["single00000000@sink.example"],
+                "to": [self.to],
                 "subject": "Your order 00000000",
                 "text": _TEXT,
                 "stream": self.stream,

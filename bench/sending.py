@@ -62,10 +62,10 @@ def cluster(
         yield made
 
 
-def submit(made: Cluster, count: int) -> None:
+def submit(made: Cluster, count: int, stream: str = "broadcast") -> None:
     """Batches of the template, one after the other."""
     for start in range(0, count, PER_BATCH):
-        answer = made.call("POST", "/v1/messages/batch", batch(start, min(PER_BATCH, count - start)))
+        answer = made.call("POST", "/v1/messages/batch", batch(start, min(PER_BATCH, count - start), stream))
         assert answer["accepted"] == min(PER_BATCH, count - start), answer
 
 

@@ -33,7 +33,8 @@ DOMAIN = "sender.example"
 
 _PARENT = """
 import json, os, random, signal, sys
-import posthouse.app, posthouse.cli.init, posthouse.cli.serve, posthouse.cli.sink
+import posthouse.app.web, posthouse.cli.client, posthouse.cli.init, posthouse.cli.logs, posthouse.cli.serve
+import posthouse.cli.sink.run, posthouse.storage.records.migrations.upgrade, uvloop
 from posthouse.cli import main
 
 assert len(os.listdir("/proc/self/task")) == 1, "a process with threads must not fork"

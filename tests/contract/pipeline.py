@@ -66,7 +66,7 @@ async def states(records: Records) -> list[str]:
     return await records.read(work)
 
 
-async def until(condition, seconds: float = 5.0) -> None:
+async def until(condition, seconds: float = 30.0) -> None:
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.005)

@@ -181,7 +181,7 @@ async def test_a_server_that_stops_and_starts(own_server: Service) -> None:
         await blobs.get(key)
     with pytest.raises(errors.StorageUnavailable):
         await blobs.put(b"more")
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 90
     await asyncio.to_thread(own_server.start)
     await blobs.ready()
     assert await blobs.get(key) == b"data"

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from posthouse import errors
 from posthouse.storage.records.base import Row, Tx
 from posthouse.storage.records.factory import open_records
+from posthouse.storage.records.migrations import upgrade as upgrading
 from posthouse.storage.records.migrations.run import head, migrate
 
 
@@ -119,3 +120,20 @@ def test_both_engines_have_the_same_tables_and_columns(sqlite_url: str, postgres
     engine.dispose()
     assert len(of_sqlite) == 48
     assert of_sqlite == asyncio.run(of_postgres())
+
+
+def test_the_files_name_the_revisions_that_alembic_knows() -> None:
+    assert head() == upgrading.scripts().get_current_head()
+
+
+async def test_a_file_that_is_no_database_is_said_to_be_none(tmp_path: Path) -> None:
+    path = tmp_path / "p.db"
+    path.write_text("no database, and long enough to be read as one's header" * 4)
+    with pytest.raises(errors.StorageUnavailable) as raised:
+        await migrate(f"sqlite:///{path}")
+    assert "not a database" in raised.value.detail
+
+
+async def test_a_server_that_is_away_is_said_to_be() -> None:
+    with pytest.raises(errors.StorageUnavailable):
+        await migrate("postgresql://nobody@127.0.0.1:9/none")

@@ -246,7 +246,7 @@ async def test_a_drain_has_an_end(records: Records) -> None:
     away = Away(records)
     setting = Setting(away, queue, nothing)  # type: ignore[arg-type]
     waiting = setting.recorder.record(Entry(jobs[0], [delivered(dues[jobs[0].id])]))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await setting.recorder.drain(0.2)
     assert not waiting.done()
     away.away = False

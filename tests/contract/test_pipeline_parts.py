@@ -165,7 +165,7 @@ async def test_a_job_that_is_claimed_for_ever_is_buried_with_the_reason(records:
 
     worker = worker_of(queue, run)
     task = asyncio.create_task(worker.run())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not (buried := await queue.buried()):
             await asyncio.sleep(0.01)
     assert buried[0].id == "msg_poison"

@@ -24,7 +24,7 @@ from posthouse.storage.queue.base import Job, Lane
 from posthouse.storage.queue.records import RecordsQueue
 from posthouse.storage.records.base import Tx
 from posthouse.storage.records.factory import open_records
-from posthouse.storage.records.migrations import run
+from posthouse.storage.records.migrations import upgrade as upgrading
 from posthouse.storage.records.migrations.run import head, migrate
 from tests.contract.ledger_rows import message, names
 
@@ -34,7 +34,7 @@ BEFORE = "0003"
 
 async def migrate_to(url: str, revision: str) -> None:
     """As the release whose newest revision this was."""
-    scripts = run._scripts()
+    scripts = upgrading.scripts()
 
     def upgrade(connection: sa.Connection) -> None:
         with EnvironmentContext(Config(), scripts, fn=lambda at, _: scripts._upgrade_revs(revision, at)) as environment:

@@ -116,7 +116,7 @@ async def test_reads_go_to_the_replica_while_it_streams(pair: Pair) -> None:
     await add(lagging, 2)
     began = time.monotonic()
     assert await days(lagging) == [1, 2], "at once, from the primary"
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
     assert primary.read_count == 1
     await lagging.ready()
 

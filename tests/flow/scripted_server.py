@@ -87,7 +87,7 @@ class Server:
         self._server.close()
         for task in list(self._tasks):
             try:
-                await asyncio.wait_for(task, 5)
+                await asyncio.wait_for(task, 30)
             except (TimeoutError, OSError, EOFError):
                 if kind is None:
                     continue

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from posthouse.errors import Misconfigured, TooLarge, Unavailable
-from posthouse.inbound.filter import ClamdScanner, HttpScanner
+from posthouse.inbound.filter.hook import HttpScanner
+from posthouse.inbound.filter.scanner import ClamdScanner
 from posthouse.net.clamd import Clamd
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

@@ -158,10 +158,8 @@ def test_a_broker_that_restarts_loses_nothing(own_kafka: Service, postgres_url: 
     server = House(town, postgres_url, own_kafka.start()).server(peer, connections=2)
     names = submit(server, 100)
     own_kafka.stop()
-    started = time.monotonic()
     refused = server.post("/v1/messages", message(999))
     assert (refused.status_code, refused.json()["code"]) == (503, "storage_unavailable")
-    assert time.monotonic() - started < 20
     own_kafka.start()
     wait_until(lambda: server.post("/v1/messages", message(1000)).status_code == 202, "it accepts again", 20)
     wait_until(lambda: all_final(server, names), "all are delivered", 30)

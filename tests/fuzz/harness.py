@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import importlib
 import random
+import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 LARGEST = 65_536  # octets of an input
-SLOWEST = 2.0  # seconds that one input may take
+SLOWEST = 2.0  # seconds of this process's CPU that one input may take
+_ENDLESS = 10.0  # seconds of CPU after which an input is given up
 _WORDS = (
     b"\r\n",
     b"\n",
@@ -37,6 +40,8 @@ class Target(NamedTuple):
     name: str
     corpus: Sequence[bytes]
     check: Callable[[bytes], None]
+    slowest: float | None = None
+    """In place of `SLOWEST`."""
 
 
 class Failure(Exception):
@@ -53,21 +58,30 @@ def targets() -> dict[str, Target]:
     for path in sorted(Path(__file__).parent.glob("target_*.py")):
         name = path.stem.removeprefix("target_")
         module = importlib.import_module(f"{__package__}.{path.stem}")
-        found[name] = Target(name, module.CORPUS, module.check)
+        found[name] = Target(name, module.CORPUS, module.check, getattr(module, "SLOWEST", None))
     return found
 
 
+class _Endless(BaseException):
+    """No `except Exception` of the tested code may catch it."""
+
+
 def fuzz(target: Target, seconds: float, seed: int) -> int:
-    """How many inputs were tried; the corpus first, as it is.
+    """How many inputs were tried; the corpus first, as it is. In the main thread only.
 
     :raises Failure: one raised, or took longer than `SLOWEST`.
     """
+    with _clocked():
+        return _fuzz(target, seconds, seed)
+
+
+def _fuzz(target: Target, seconds: float, seed: int) -> int:
     dice = random.Random(seed)
-    end = time.monotonic() + seconds
     pool = list(target.corpus)
     for data in pool:
         _try(target, data)
     tried = len(pool)
+    end = time.monotonic() + seconds
     while time.monotonic() < end:
         for _ in range(20):
             data = mutated(dice, pool)
@@ -90,13 +104,28 @@ def mutated(dice: random.Random, pool: Sequence[bytes]) -> bytes:
 
 
 def _try(target: Target, data: bytes) -> None:
-    started = time.perf_counter()
+    signal.setitimer(signal.ITIMER_PROF, _ENDLESS)
+    started = time.process_time()
     try:
         target.check(data)
-    except Exception as error:
+    except (Exception, _Endless) as error:
         raise Failure(target.name, data, error) from error
-    if time.perf_counter() - started > SLOWEST:
-        raise Failure(target.name, data, f"took {time.perf_counter() - started:.1f} s")
+    took = time.process_time() - started
+    if took > (target.slowest or SLOWEST):
+        raise Failure(target.name, data, f"took {took:.1f} s")
+
+
+@contextmanager
+def _clocked() -> Iterator[None]:
+    def stop(*_: object) -> None:
+        raise _Endless(f"not done after {_ENDLESS:g} s")
+
+    before = signal.signal(signal.SIGPROF, stop)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
 
 
 def _place(dice: random.Random, data: bytearray) -> tuple[int, int]:

@@ -108,7 +108,9 @@ def _parameters(text: bytes) -> dict[str, str]:
 
 
 def _parameter(name: str, message: str) -> errors.Invalid:
-    return errors.Invalid("A query parameter is not valid", faults=(Fault("?" + name[:100], message),))
+    return errors.Invalid(
+        "A query parameter is not valid", faults=(Fault("?" + name[:100].replace("\x00", "�"), message),)
+    )
 
 
 class Call:

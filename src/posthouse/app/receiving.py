@@ -23,7 +23,9 @@ from posthouse.inbound.accept import Accept
 from posthouse.inbound.decide import decide
 from posthouse.inbound.dispatch import Dispatch
 from posthouse.inbound.examine import Examine, here
-from posthouse.inbound.filter import ClamdScanner, DomainList, DomainLists, Filter, HttpScanner, Scanner
+from posthouse.inbound.filter.judge import Filter
+from posthouse.inbound.filter.lists import DomainList, DomainLists
+from posthouse.inbound.filter.scanner import ClamdScanner, Scanner
 from posthouse.inbound.forwarding import Forwarding
 from posthouse.inbound.greylist import Greylist
 from posthouse.inbound.house import Rules
@@ -343,6 +345,9 @@ def _filter(settings: Settings, records: Records, resolver: Resolver, stack: Asy
     if given.clamd:
         scanners.append(ClamdScanner(Clamd(given.clamd), required=given.clamd_required))
     if given.scanner:
+        # Only where it is used, as its client.
+        from posthouse.inbound.filter.hook import HttpScanner  # noqa: PLC0415
+
         asked_by_http = HttpScanner(given.scanner, required=given.scanner_required)
         stack.push_async_callback(asked_by_http.close)
         scanners.append(asked_by_http)

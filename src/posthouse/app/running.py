@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
 import signal
-import socket
 from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
-import uvicorn
 
 from posthouse.api.app import build_app, build_probes
-from posthouse.api.edge import Api
-from posthouse.api.server import BoundedProtocol
 from posthouse.app import values
 from posthouse.app.parts import Parts, opened
-from posthouse.app.probes import probes
 from posthouse.app.waiting import entered
 from posthouse.config import Settings
 from posthouse.errors import Misconfigured
 from posthouse.smtpd.gateway.gateway import Gateway
 from posthouse.worker import Worker
+
+if TYPE_CHECKING:
+    from posthouse.app.web import Web
 
 log = structlog.get_logger("app")
 
@@ -62,16 +59,15 @@ async def running(settings: Settings) -> AsyncGenerator[Running, None]:
         roles = set(settings.roles)
         await stack.enter_async_context(parts.presence.running())
         if settings.http.health_port:
+            from posthouse.app.probes import probes  # noqa: PLC0415 - the web server's import costs a tenth of a second
+
             watched = build_probes(parts.services, values.options(settings))
             await stack.enter_async_context(probes(settings.http.host, settings.http.health_port, watched))
-        server, url, socks = None, "", list[socket.socket]()
-        if "api" in roles:
-            socks = [_listen(settings.http.host, settings.http.port, settings.http.backlog)]
-            server, url = _server(settings, build_app(parts.services, values.options(settings)), socks[0])
+        web = _web(settings, parts) if "api" in roles else None
         gateway = parts.receiving.gateway if "mx" in roles else None
         if gateway is not None:
             await _open(gateway)  # nothing behind it need run yet
-        run = Running(url)
+        run = Running(web.url if web is not None else "")
         tasks: list[asyncio.Task[None]] = []
         if roles & {"render", "send"}:
             await parts.sending.pool.start()
@@ -82,9 +78,9 @@ async def running(settings: Settings) -> AsyncGenerator[Running, None]:
         tasks.append(asyncio.create_task(parts.duties.run(schedule="schedule" in roles), name="schedule"))
         if "schedule" in roles:
             tasks.append(asyncio.create_task(parts.lag.run(), name="lag"))
-        if server is not None:
-            tasks.append(asyncio.create_task(server.serve(sockets=socks), name="api"))
-            await _started(server, tasks[-1])
+        if web is not None:
+            tasks.append(asyncio.create_task(web.run(), name="api"))
+            await web.started(tasks[-1])
         for task in tasks:
             task.add_done_callback(lambda done: _part_ended(run, done))
         stack.enter_context(_signals(run))
@@ -94,7 +90,14 @@ async def running(settings: Settings) -> AsyncGenerator[Running, None]:
         finally:
             if gateway is not None:
                 await gateway.stop(settings.worker.drain_timeout)
-            await _drain(parts, workers, server, tasks, settings.worker.drain_timeout)
+            await _drain(parts, workers, web, tasks, settings.worker.drain_timeout)
+
+
+def _web(settings: Settings, parts: Parts) -> Web:
+    """:raises Misconfigured: the port is taken."""
+    from posthouse.app.web import Web  # noqa: PLC0415 - as the probes
+
+    return Web(settings, build_app(parts.services, values.options(settings)))
 
 
 def _quiet_collector() -> None:
@@ -102,11 +105,6 @@ def _quiet_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
-
-
-async def _started(server: uvicorn.Server, task: asyncio.Task[None]) -> None:
-    while not server.started and not task.done():  # noqa: ASYNC110 - uvicorn sets a flag, no event
-        await asyncio.sleep(0.01)
 
 
 async def _open(gateway: Gateway) -> None:
@@ -125,13 +123,13 @@ async def _open(gateway: Gateway) -> None:
 async def _drain(
     parts: Parts,
     workers: Sequence[Worker],
-    server: uvicorn.Server | None,
+    web: Web | None,
     tasks: list[asyncio.Task[None]],
     timeout: float,
 ) -> None:
     """Stop taking requests and jobs, finish what is in flight, hand the rest back."""
-    if server is not None:
-        server.should_exit = True
+    if web is not None:
+        web.stop()
     parts.lag.stop()
     parts.duties.stop()
     for worker in workers:
@@ -167,43 +165,3 @@ def _signals(run: Running) -> Generator[None, None, None]:
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
-
-
-class _Server(uvicorn.Server):
-    """Signals are ours: they stop more than the API."""
-
-    @contextmanager
-    def capture_signals(self) -> Generator[None, None, None]:
-        yield
-
-
-def _listen(host: str, port: int, backlog: int) -> socket.socket:
-    try:
-        return socket.create_server(
-            (host, port), backlog=backlog, family=socket.AF_INET6 if ":" in host else socket.AF_INET
-        )
-    except OSError as error:
-        why = os.strerror(error.errno or 0).lower()
-        raise Misconfigured(
-            f"http.port: cannot listen on {host}:{port} ({why}); choose another with --port", code="port_taken"
-        ) from error
-
-
-def _server(settings: Settings, application: Api, sock: socket.socket) -> tuple[uvicorn.Server, str]:
-    host, port = sock.getsockname()[:2]
-    config = uvicorn.Config(
-        application,
-        loop="none",
-        http=BoundedProtocol,
-        access_log=False,
-        log_level="error",
-        timeout_graceful_shutdown=int(settings.worker.drain_timeout),
-        backlog=settings.http.backlog,
-        server_header=False,
-        proxy_headers=False,
-        ws="none",
-        timeout_keep_alive=75,
-        limit_concurrency=10_000,
-    )
-    shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104
-    return _Server(config), f"http://{shown}:{port}"

@@ -13,6 +13,8 @@ from posthouse.errors import Misconfigured
 DAY = 86_400.0
 BUSY = 2.5
 """The busiest hour's rate by the day's mean, where a workload gives no rate itself."""
+LEAST, MOST = 1e-6, 1e15
+"""Of what a field may be besides 0: queueing squares and divides."""
 
 
 def _of(default: float, unit: str, about: str) -> Any:
@@ -46,6 +48,8 @@ class Workload:
         for one in fields(self):
             if not math.isfinite(value := getattr(self, one.name)) or value < 0:
                 raise Misconfigured(f"{one.name}: needs a number that is not negative", code="bad_workload")
+            if value and not LEAST <= value <= MOST:
+                raise Misconfigured(f"{one.name}: needs 0, or {LEAST:g} to {MOST:g}", code="bad_workload")
         for name in ("attachment_share", "critical_share", "transactional_share"):
             if getattr(self, name) > 1:
                 raise Misconfigured(f"{name}: needs a number from 0 to 1", code="bad_workload")

@@ -14,7 +14,6 @@ from posthouse.cli.output import Column, Output, count, one_line
 from posthouse.cli.places import account_path
 from posthouse.cli.session import Session, at_most, wired
 from posthouse.cli.template import read
-from posthouse.config.units import octets
 from posthouse.errors import Invalid
 
 app = typer.Typer(help="Accounts: add, list, show, passwd, quota, set, remove.", no_args_is_help=True)
@@ -187,6 +186,8 @@ def ask_password() -> str:
 
 def size(text: str) -> int:
     """Octets of `5GB`."""
+    from posthouse.config.units import octets  # noqa: PLC0415 - with all the settings
+
     try:
         found = octets(text)
     except ValueError as wrong:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from posthouse.cli.client import Client, Problem
 from posthouse.cli.output import Column, count, one_line
+from posthouse.cli.server import Problem
 from posthouse.cli.session import Session, wired
 from posthouse.errors import Unavailable
+
+if TYPE_CHECKING:
+    from posthouse.cli.client import Client
 
 _COLUMNS = (Column("CODE", "code"), Column("ACCOUNT", "account", right=True), Column("FINDING", "text"))
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0  # seconds

@@ -6,90 +6,28 @@ authorisation.
 3. Else the API in this process, over `posthouse.app`, without listeners or pipeline.
 
 Without `--key`, the key in `DATA_DIR/operator.key` is used; `posthouse init` puts it there.
+It takes a tenth of a second to import: `Session.client` is the way to it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from importlib import import_module
-from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import httpx
 
+from posthouse.cli.server import IN_PROCESS, KEY_FILE, App, Asgi, Problem, announced, load_app
 from posthouse.config import Environment, Settings
 from posthouse.errors import Misconfigured, Unauthorized, Unavailable
 
-Asgi = Callable[..., Awaitable[None]]
-SERVE_FILE = "serve.json"
-KEY_FILE = "operator.key"
 _LOCAL = "http://posthouse.local"
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
-IN_PROCESS = "in this process"
 _START_LIMIT = 10.0  # seconds that a server may take from its lock to its first answer
 _START_PAUSE = 0.1
 _TIMEOUT = httpx.Timeout(60.0, connect=5.0)
-
-
-class Running(Protocol):
-    """A server with its listeners open and its stages at work."""
-
-    url: str
-    """Where the API answers, such as `http://127.0.0.1:8025`; empty without the role `api`."""
-
-    async def wait(self) -> None:
-        """Returns when SIGTERM or SIGINT asked for a stop; raises what made a part fail."""
-        ...
-
-
-class App(Protocol):
-    """What the command line needs of `posthouse.app`, a module with these functions."""
-
-    def running(self, settings: Settings) -> AbstractAsyncContextManager[Running]:
-        """Starts `settings.roles`; leaving it drains (`worker.drain_timeout`) and closes.
-
-        :raises Misconfigured: port taken, storage unusable, key file missing.
-        :raises Conflict: code `already_running`, another `serve` owns the database.
-        """
-        ...
-
-    def asgi(self, settings: Settings) -> AbstractAsyncContextManager[Asgi]:
-        """The API on open storage, without listeners, stages or background work; the schema
-        has to be there. Raises as `running` does."""
-        ...
-
-    async def bootstrap(self, settings: Settings, *, tenant: str) -> str:
-        """Makes the master key file, the schema and the tenant of this name where missing,
-        and returns the secret of a fresh operator key of that tenant (every scope)."""
-        ...
-
-
-def load_app() -> App:
-    """Imported late: `posthouse --help` should not pay for the whole server."""
-    return cast(App, import_module("posthouse.app"))
-
-
-class Problem(Exception):
-    """The API refused, as RFC 9457 has it; `errors` are pairs of JSON pointer and message."""
-
-    def __init__(
-        self,
-        status: int,
-        code: str,
-        detail: str,
-        errors: tuple[tuple[str, str], ...] = (),
-        retry_after: str | None = None,
-    ) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.code = code
-        self.detail = detail
-        self.errors = errors
-        self.retry_after = retry_after
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,9 +194,7 @@ def stored_key(settings: Settings, named: str | None = None) -> str:
 
 async def serving(settings: Settings) -> str | None:
     """The address of the `serve` on this data directory, if one answers."""
-    try:
-        url = str(json.loads((settings.data_dir / SERVE_FILE).read_text())["url"])
-    except (OSError, ValueError, KeyError, TypeError):
+    if (url := announced(settings)) is None:
         return None
     try:
         async with httpx.AsyncClient(timeout=2.0, trust_env=False) as http:
@@ -266,10 +202,3 @@ async def serving(settings: Settings) -> str | None:
     except (httpx.HTTPError, httpx.InvalidURL):
         return None
     return url if answered.is_success else None
-
-
-def announce(settings: Settings, running: Mapping[str, object]) -> Path:
-    """Leaves `serve.json` for other commands; the caller removes it at the end."""
-    path = settings.data_dir / SERVE_FILE
-    path.write_text(json.dumps(dict(running)) + "\n")
-    return path

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from posthouse.cli.output import Column
 from posthouse.cli.session import Session, wired
-from posthouse.config import Value
 from posthouse.errors import NotFound
+
+if TYPE_CHECKING:
+    from posthouse.config import Value
 
 _COLUMNS = (Column("SETTING", "name"), Column("VALUE", "shown"), Column("FROM", "source"), Column("MEANING", "meaning"))
 

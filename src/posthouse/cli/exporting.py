@@ -18,18 +18,21 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from posthouse.cli import places
-from posthouse.cli.client import Client, Problem
 from posthouse.cli.mailstores import free_name, same_device_name
 from posthouse.cli.output import Output, count
+from posthouse.cli.server import Problem
 from posthouse.cli.session import Session, wired
 from posthouse.errors import Conflict
 from posthouse.mail import maildir, mbox
+
+if TYPE_CHECKING:
+    from posthouse.cli.client import Client
 
 _FORMATS = ("mbox", "maildir", "eml")
 _AHEAD = 8

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 import typer
 from typer.exceptions import TyperException
 
-from posthouse.cli.client import Problem
 from posthouse.cli.output import clean
-from posthouse.config import Environment
+from posthouse.cli.server import Problem
 from posthouse.errors import Error, Misconfigured
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -48,6 +47,8 @@ def guarded(run: Callable[[], object], *, as_json: bool) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except Exception as wrong:
+        from posthouse.config import Environment  # noqa: PLC0415 - `--help` needs no settings
+
         if Environment.read().debug:
             traceback.print_exc()
         if isinstance(wrong, TyperException) and not wrong.format_message():

@@ -7,16 +7,19 @@ import base64
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from posthouse.cli import places
-from posthouse.cli.client import Client, Problem
 from posthouse.cli.mailstores import Letter, Look, Store, stores
 from posthouse.cli.output import Output, count
+from posthouse.cli.server import Problem
 from posthouse.cli.session import Session, wired
+
+if TYPE_CHECKING:
+    from posthouse.cli.client import Client
 
 _OCTETS = 6_000_000
 """Of one request, beside its last message; the server takes 8 MB."""

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import shlex
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from posthouse.cli import domain as domains
-from posthouse.cli.client import KEY_FILE, App, Client, Problem, connect, load_app
+from posthouse.cli.server import KEY_FILE, App, Problem, load_app
 from posthouse.cli.session import Session, app_for_tests, wired
-from posthouse.config import Settings
 from posthouse.errors import Misconfigured
+
+if TYPE_CHECKING:
+    from posthouse.cli.client import Client
+    from posthouse.config import Settings
 
 _FIRST_KEY = "first"
 _SCOPES = ["send", "read", "templates", "domains", "suppressions", "streams", "mail"]
@@ -51,7 +55,7 @@ async def command(
         _write(settings.data_dir / "posthouse.toml", _STARTER.format(hostname=_hostname_line(hostname)), mode=0o600)
     app = app_for_tests[0] if app_for_tests else load_app()
     fresh = await _operator(session, settings, app, tenant)
-    async with connect(settings, session.environment, key=_own_key(settings), app=app) as client:
+    async with _own(session, settings, app) as client:
         made = await _first_key(client)
         shown = await _domain(client, domain)
     _report(session, settings, fresh, made, shown)
@@ -74,9 +78,16 @@ async def _operator(session: Session, settings: Settings, app: App, tenant: str)
     return True
 
 
+def _own(session: Session, settings: Settings, app: App) -> AbstractAsyncContextManager[Client]:
+    """With the key of this data directory, whatever the environment says."""
+    from posthouse.cli.client import connect  # noqa: PLC0415 - as in `Session.client`
+
+    return connect(settings, session.environment, key=_own_key(settings), app=app)
+
+
 async def _works(session: Session, settings: Settings, app: App) -> bool:
     try:
-        async with connect(settings, session.environment, key=_own_key(settings), app=app) as client:
+        async with _own(session, settings, app) as client:
             await client.get("/v1/me")
     except Problem as problem:
         if problem.status == 401:

@@ -12,7 +12,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from posthouse.cli.output import Column, Output, count
 from posthouse.cli.session import Session, wired
-from posthouse.config import load
 
 _COLUMNS = (Column("TABLE", "table"), Column("ROWS", "rows", right=True))
 
@@ -29,6 +28,7 @@ async def command(
     """Move everything to PostgreSQL and S3, with a short stop. Run it again to go on after a break."""
     # Here, since it opens engines that no other command needs.
     from posthouse.app import moving  # noqa: PLC0415
+    from posthouse.config import load  # noqa: PLC0415
 
     out = session.out
     source, target = session.configuration().settings, load(file=to).settings

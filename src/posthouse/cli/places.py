@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from posthouse.cli.client import Client
 from posthouse.errors import NotFound
+
+if TYPE_CHECKING:
+    from posthouse.cli.client import Client
 
 Box = dict[str, Any]
 

@@ -15,7 +15,6 @@ from posthouse.capacity.planning import Forecast
 from posthouse.capacity.workload import described, workload
 from posthouse.cli.output import Column, Output
 from posthouse.cli.session import Session, wired
-from posthouse.config.units import octets, seconds
 from posthouse.errors import Misconfigured
 
 _ROLES = (
@@ -154,10 +153,14 @@ def _count(flag: str, text: str | None) -> float | None:
 
 
 def _time(flag: str, text: str | None) -> float | None:
+    from posthouse.config.units import seconds  # noqa: PLC0415 - with all the settings
+
     return _measured(flag, seconds, text)
 
 
 def _size(flag: str, text: str | None) -> float | None:
+    from posthouse.config.units import octets  # noqa: PLC0415
+
     return _measured(flag, octets, text)
 
 

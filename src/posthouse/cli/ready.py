@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import httpx
 import typer
 
 from posthouse.cli.output import one_line
 from posthouse.cli.session import Session, wired
-from posthouse.config import Settings
 from posthouse.errors import Misconfigured
+
+if TYPE_CHECKING:
+    from posthouse.config import Settings
 
 _SECONDS = 4.0
 _ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not listened on
@@ -19,6 +20,8 @@ _ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not 
 @wired
 async def command(session: Session) -> None:
     """Ask the server of these settings whether it is ready: exit code 0, or 1 and what is missing. For containers."""
+    import httpx  # noqa: PLC0415 - this command alone
+
     url = f"{session.url.rstrip('/') if session.url else _own(session.configuration().settings)}/readyz"
     try:
         async with httpx.AsyncClient(timeout=_SECONDS, trust_env=False) as client:

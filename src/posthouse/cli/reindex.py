@@ -8,8 +8,8 @@ from urllib.parse import quote
 import typer
 
 from posthouse.cli.check import ended
-from posthouse.cli.client import IN_PROCESS
 from posthouse.cli.output import count
+from posthouse.cli.server import IN_PROCESS
 from posthouse.cli.session import Session, wired
 
 

@@ -8,15 +8,18 @@ import mimetypes
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from posthouse.cli import message as messages
-from posthouse.cli.client import IN_PROCESS, Client, appeared
 from posthouse.cli.output import Output, one_line
+from posthouse.cli.server import IN_PROCESS
 from posthouse.cli.session import Session, wired
 from posthouse.cli.template import read, variables
+
+if TYPE_CHECKING:
+    from posthouse.cli.client import Client
 
 _FINAL = {"delivered", "bounced", "suppressed", "canceled", "failed"}
 _SERVER_LIMIT = 15.0  # seconds that `--wait` gives a server to appear
@@ -126,6 +129,8 @@ def _accepted(out: Output, client: Client, answer: dict[str, Any]) -> None:
 async def _follow_later(session: Session, id: str, limit: float) -> None:  # noqa: A002 - the API's name
     """The mail was stored with no server running. One may be starting (`posthouse serve &` a
     moment ago): it gets a while to answer, with the database free for it."""
+    from posthouse.cli.client import appeared  # noqa: PLC0415 - as in `Session.client`
+
     session.out.hint(f"{id} is stored. Waiting for `posthouse serve` on this data directory.")
     if await appeared(session.configuration().settings, min(limit, _SERVER_LIMIT)) is None:
         session.out.hint("No server has started. The mail goes out when `posthouse serve` runs.")

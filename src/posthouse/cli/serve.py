@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-import uvloop
 
-from posthouse.cli import logs
-from posthouse.cli.client import KEY_FILE, SERVE_FILE, App, announce, load_app, serving
 from posthouse.cli.output import Output
+from posthouse.cli.server import KEY_FILE, SERVE_FILE, App, announce, announced, load_app
 from posthouse.cli.session import Session, app_for_tests, wired
-from posthouse.config import Settings
 from posthouse.errors import Conflict, Misconfigured
+
+if TYPE_CHECKING:
+    from posthouse.config import Settings
 
 _LABELS = {
     "http.host": "--host",
@@ -54,18 +54,18 @@ def command(
         raise Misconfigured(
             f"{settings.data_dir} is not set up yet. Run `posthouse init` first.", code="not_initialised"
         )
+    import uvloop  # noqa: PLC0415 - `--help` pays for nothing of this
+
+    from posthouse.cli import logs  # noqa: PLC0415
+
     app = app_for_tests[0] if app_for_tests else load_app()
     logs.configure(settings.log.level, settings.log.format)
     uvloop.run(_serve(session.out, settings, app))
 
 
 async def _serve(out: Output, settings: Settings, app: App) -> None:
-    if settings.embedded and (url := await serving(settings)):
-        raise Conflict(
-            f"Another `posthouse serve` on {settings.data_dir} answers at {url}. Stop it first; "
-            "several processes need PostgreSQL (records.url).",
-            code="already_running",
-        )
+    if settings.embedded and announced(settings):
+        await _refuse_second(settings)
     async with app.running(settings) as running:
         path = announce(settings, {"url": running.url, "pid": os.getpid()}) if running.url else None
         roles = ", ".join(settings.roles)
@@ -80,6 +80,18 @@ async def _serve(out: Output, settings: Settings, app: App) -> None:
             if path is not None:
                 _withdraw(path)
         out.hint("Stopping: finishing what is in flight.")
+
+
+async def _refuse_second(settings: Settings) -> None:
+    """:raises Conflict: another process serves this data directory."""
+    from posthouse.cli.client import serving  # noqa: PLC0415 - rarely needed, and long to import
+
+    if url := await serving(settings):
+        raise Conflict(
+            f"Another `posthouse serve` on {settings.data_dir} answers at {url}. Stop it first; "
+            "several processes need PostgreSQL (records.url).",
+            code="already_running",
+        )
 
 
 def _withdraw(path: Path) -> None:

@@ -1,4 +1,7 @@
-"""What every command shares: the options, the settings, the way to the server."""
+"""What every command shares: the options, the settings, the way to the server.
+
+Settings and the API's client are imported here, late, when a command runs: `--help` needs neither.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,17 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from posthouse.cli.client import App, Client, connect
 from posthouse.cli.output import Output
-from posthouse.config import Configuration, Environment, load
+from posthouse.cli.server import App
 from posthouse.errors import Misconfigured
+
+if TYPE_CHECKING:
+    from posthouse.cli.client import Client
+    from posthouse.config import Configuration, Environment
 
 _PANEL = "Options of every command"
 _LABELS = {"data_dir": "--data-dir"}
@@ -55,12 +61,16 @@ class Session:
         self, flags: Mapping[str, object] | None = None, labels: Mapping[str, str] | None = None
     ) -> Configuration:
         """:raises Misconfigured:"""
+        from posthouse.config import load  # noqa: PLC0415
+
         given: dict[str, object] = {"data_dir": self.data_dir, **_pairs(self.sets)}
         given |= {name: value for name, value in (flags or {}).items() if value is not None}
         return load(flags=given, labels={**_LABELS, **(labels or {})}, file=self.config)
 
     def client(self) -> AbstractAsyncContextManager[Client]:
         """The API; raises as `posthouse.cli.client.connect` does."""
+        from posthouse.cli.client import connect  # noqa: PLC0415
+
         settings = self.configuration().settings
         app = app_for_tests[0] if app_for_tests else None
         return connect(settings, self.environment, url=self.url, key=self.key, app=app)
@@ -97,6 +107,8 @@ def wired(function: Callable[..., Any]) -> Callable[..., None]:
         json_: bool,
         **own: Any,
     ) -> None:
+        from posthouse.config import Environment  # noqa: PLC0415
+
         out = Output(as_json=json_)
         session = Session(out, Environment.read(), config, data_dir, tuple(set_ or ()), url, key)
         result = function(session, **own)

@@ -15,7 +15,7 @@ from pydantic import SecretStr, ValidationError
 
 from posthouse.config.catalog import MASK, TABLES, Setting, is_path, sections, settings, table_fields
 from posthouse.config.problems import Problem, from_pydantic, no_such, raise_all
-from posthouse.config.schema import Settings
+from posthouse.config.schema import Settings, expanded
 from posthouse.errors import Misconfigured
 
 PREFIX = "POSTHOUSE_"
@@ -182,10 +182,10 @@ def _rebase(gathered: _Gathered, base: Path) -> None:
     """Relative paths become absolute: beside the file they stand in, else the working directory."""
     for name, value in gathered.values.items():
         if is_path(settings()[name]) and isinstance(value, str | Path):
-            gathered.values[name] = base / Path(value).expanduser()
+            gathered.values[name] = base / expanded(value)
     for route in _route_tables(gathered.values.get("routes")):
         if isinstance(route.get("ca_file"), str):
-            route["ca_file"] = base / Path(route["ca_file"]).expanduser()
+            route["ca_file"] = base / expanded(route["ca_file"])
 
 
 def _route_tables(routes: Any) -> Iterator[dict[str, Any]]:
@@ -196,7 +196,7 @@ def _route_tables(routes: Any) -> Iterator[dict[str, Any]]:
 def _find_file(file: Path | None, environ: Mapping[str, str], gathered: _Gathered, base: Path) -> Path | None:
     named = file or environ.get(PREFIX + "CONFIG")
     if named:
-        path = base / Path(named).expanduser()
+        path = base / expanded(named)
         if not path.is_file():
             raise Misconfigured(f"There is no configuration file {path}. Check --config or POSTHOUSE_CONFIG.")
         return path

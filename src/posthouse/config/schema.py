@@ -406,6 +406,14 @@ class Worker(Section):
     drain_timeout: Seconds = Field(default=30.0, description="A stop waits this long for what is in flight.")
 
 
+def expanded(path: str | Path) -> Path:
+    """With `~` resolved; that of a user whom the system does not know stays, as in a shell."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
 class Settings(Section):
     """Everything that can be set. Values that follow from `data_dir` are filled in here, so
     that a `Settings` is complete however it was made."""
@@ -447,8 +455,10 @@ class Settings(Section):
     def _follow_data_dir(cls, given: Any) -> Any:
         """Paths and URLs that are not given lie under `data_dir`, which becomes absolute."""
         values = dict(cast("dict[str, Any]", given))
-        data = Path(os.path.abspath(Path(values.get("data_dir") or cls.model_fields["data_dir"].default).expanduser()))  # noqa: PTH100 - resolve() follows links
-        values["data_dir"] = data
+        wanted, usual = values.get("data_dir"), cls.model_fields["data_dir"].default
+        is_path = isinstance(wanted or usual, str | Path)
+        data = Path(os.path.abspath(expanded((wanted or usual) if is_path else usual)))  # noqa: PTH100 - resolve() follows links
+        values["data_dir"] = data if is_path else wanted  # what is no path is refused as any value is
         values.setdefault("secret_key_file", data / "secret.key")
         held = values.get("receive", {})
         if isinstance(held, BaseModel):

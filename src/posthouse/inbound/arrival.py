@@ -18,6 +18,7 @@ from posthouse.inbound.durable import Entry, RcptRow
 from posthouse.inbound.house import Hop, House
 from posthouse.inbound.model import UNASKED, Evidence, Via
 from posthouse.inbound.refusals import Refusal
+from posthouse.inbound.trace import closed
 from posthouse.mailauth.evidence import Arc, Authentication, Dmarc, Spf
 from posthouse.smtp.command import Hello, Mail
 from posthouse.smtp.peer import Peer, Tls
@@ -182,7 +183,8 @@ async def _keep(
         evidence.auth,
     )
     rows = _rows(taken, common=common)
-    entry = Entry(id_, now, envelope.mail.reverse_path, _encode(evidence).decode(), house.trace(hop), rows)
+    trace = closed(house.trace(hop), message)
+    entry = Entry(id_, now, envelope.mail.reverse_path, _encode(evidence).decode(), trace, rows)
     accepted = await house.durable.keep(entry, message)
     _count(envelope.peer.listener)
     return accepted

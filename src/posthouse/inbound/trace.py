@@ -63,6 +63,13 @@ def tracer(hostname: str, authserv_id: str) -> Trace:
     return fields
 
 
+def closed(fields: bytes, message: bytes | mmap) -> bytes:
+    """What stands before `message`. One that begins with a blank would go on with the last of our
+    fields (RFC 5322 §2.2.3), and with the results that we vouch for: a field of its own takes that.
+    """
+    return fields + b"X-Stray-Line:\r\n" if message[:1] in {b" ", b"\t"} else fields
+
+
 _remembered = lru_cache(maxsize=2048)(results.header)
 
 

@@ -28,7 +28,8 @@ _DAY = 86_400_000_000
 
 _SRS0 = re.compile(r"srs0[=+-]([^=]+)=([^=]+)=([^=]+)=(.+)", re.IGNORECASE)
 _SRS1 = re.compile(r"srs1[=+-]([^=]+)=([^=]+)=([=+-].+)", re.IGNORECASE)
-_HOST = re.compile(r"[A-Za-z0-9.-]{1,253}")
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
+_HOST = re.compile(rf"(?!.{{254}}){_LABEL}(?:\.{_LABEL})*")
 
 
 class Srs:
@@ -85,6 +86,8 @@ class Srs:
         found = _SRS1.fullmatch(local)
         if found is not None:
             _, first, rest = found.groups()
+            if _HOST.fullmatch(first) is None:
+                raise Invalid("The address cannot be rewritten.", code="srs_unfit")
             return f"SRS1={self._hash(self._keys[0], first.lower(), rest)}={first}={rest}"
         if _SRS0.fullmatch(local) is not None:
             rest = local[4:]

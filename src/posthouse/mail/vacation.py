@@ -58,7 +58,7 @@ def read_vacation(raw: bytes | msgspec.Raw) -> Vacation:
     """
     try:
         vacation = _decoder.decode(raw)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _wrong("", str(error).partition(" - at")[0]) from None
     for name, at in (("from", vacation.begin), ("until", vacation.end)):
         if at is not None and at.tzinfo is None:

@@ -107,7 +107,11 @@ def _malformed(error: Exception, data: bytes) -> Malformed:
 
 def _refuse_nul(data: bytes, base: str) -> None:
     """Look again at a body that may hold an escaped NUL; breadth first, without recursion."""
-    waiting: list[tuple[str, Any]] = [(base, msgspec.json.decode(data))]
+    try:
+        whole = msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:  # in a field that the type passed over
+        raise _malformed(error, data) from None
+    waiting: list[tuple[str, Any]] = [(base, whole)]
     for pointer, value in waiting:
         if isinstance(value, str) and "\x00" in value:
             message = "This may not contain NUL"

@@ -37,6 +37,10 @@ class Limits:
             raise ValueError("a limit of a session is below its least value")
 
 
+EXTENSIONS = ("pipelining", "eight_bit", "smtputf8", "chunking", "binarymime", "enhanced", "dsn", "size", "limits")
+"""Names of those that can be turned off: fields of `Offer`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Offer:
     """The server's name and its extensions.

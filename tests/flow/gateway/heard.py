@@ -106,7 +106,7 @@ class House:
         await until(lambda: all(talk.steps[-1:] == ["lost"] for talk in self.talks))
 
 
-async def until(there: Callable[[], bool], seconds: float = 5.0) -> None:
+async def until(there: Callable[[], bool], seconds: float = 30.0) -> None:
     async with asyncio.timeout(seconds):
         while not there():
             await asyncio.sleep(0.005)

@@ -21,7 +21,7 @@ async def test_a_message_through_tls(tmp_path: Path, files: dict[str, Path]) -> 
     async with gateway(house, tmp_path, **files) as running, client(running.ports[0]) as peer:
         await peer.start_tls()
         peer.writer.write(b"EHLO client.test\r\n")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             lines = []
             while not lines or lines[-1][3:4] == b"-":
                 lines.append((await peer.reader.readline()).rstrip())
@@ -50,7 +50,7 @@ async def test_nothing_injected_before_tls_survives(tmp_path: Path, files: dict[
             assert (await peer.replies())[0][:3] == b"220"
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await peer.writer.start_tls(context)
         assert await peer.say(b"MAIL FROM:<a@x.test>\r\n") == [b"503 5.5.1 Say hello first"]
         assert (await peer.say(b"EHLO good.test\r\n"))[0][:3] == b"250"

@@ -104,7 +104,7 @@ async def test_slow(to: str) -> None:
     async with Sink() as sink:
         started = time.monotonic()
         await send(sink, to)
-        assert 0.3 <= time.monotonic() - started < 3
+        assert time.monotonic() - started >= 0.3
         assert sink.counts.accepted == 1
 
 

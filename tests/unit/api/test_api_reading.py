@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from posthouse import errors
+from posthouse.api.http import refuse_parameters
 from posthouse.outbound import reading
 from posthouse.outbound.model import MessageDraft
 
@@ -147,3 +148,19 @@ def _follow(body: Any, pointer: str) -> None:
     for step in steps[:-1]:
         body = body[int(step)] if isinstance(body, list) else body[step]
     assert not steps or isinstance(body, dict | list)
+
+
+@pytest.mark.parametrize("skipped", [b'"\xff"', b'"\\ud800"', b"1e999999", b'"\\q"'])
+def test_what_the_type_passes_over_is_read_too_when_there_may_be_a_nul(skipped: bytes) -> None:
+    class Some(msgspec.Struct):
+        a: str = ""
+
+    data = b'{"a":"\\u0000","b":%s}' % skipped
+    with pytest.raises(errors.Malformed):
+        reading.read(msgspec.json.Decoder(Some), data)
+
+
+def test_a_nul_in_the_name_of_a_parameter_is_not_repeated() -> None:
+    with pytest.raises(errors.Invalid) as caught:
+        refuse_parameters(b"a%00b=1")
+    assert caught.value.faults[0].pointer == "?a\ufffdb"

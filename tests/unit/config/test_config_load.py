@@ -246,3 +246,13 @@ def test_the_environment_of_the_command_line_hides_its_key() -> None:
     assert (read.api_key, read.url, read.debug, read.config) == ("ph_x", "http://h", False, None)
     assert "ph_x" not in repr(read)
     assert Environment.read({"POSTHOUSE_DEBUG": "1"}).debug
+
+
+@pytest.mark.parametrize("value", ["5", "1.5", "true", "[1]", "{ a = 1 }", "1979-05-27"])
+def test_a_data_directory_that_is_no_path_is_told(tmp_path: Path, value: str) -> None:
+    assert "data_dir" in wrong(tmp_path, f"data_dir = {value}\n").public
+
+
+def test_the_home_of_nobody_stays_as_it_is_written(tmp_path: Path) -> None:
+    made = loaded(tmp_path, "data_dir = '~no-such-user/data'\n")
+    assert made.settings.data_dir == tmp_path / "~no-such-user/data"

@@ -112,7 +112,7 @@ class Book:
         return Parcel(lane, "s@a.example", ("r@b.example",), b"x", False, deadline or now() + 60 * SECOND, self.settle)
 
     async def wait_for(self, count: int) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while len(self.attempts) < count:
                 await asyncio.sleep(0.002)
 

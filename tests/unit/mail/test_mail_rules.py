@@ -275,3 +275,10 @@ def test_any_bytes_are_refused_or_read(raw: bytes) -> None:
         assert error.faults
     else:
         assert isinstance(one, Rule)
+
+
+@pytest.mark.parametrize("raw", [b'{"n\xffme":"x"}', b'{"name":"\xff"}', b"\xff", b""])
+def test_what_is_not_utf8_is_invalid(raw: bytes) -> None:
+    with pytest.raises(Invalid) as caught:
+        read_rules([raw])
+    assert caught.value.code == "invalid_rule"

@@ -107,3 +107,18 @@ def test_any_text_is_refused_or_reversed(text: str) -> None:
     for address in (text, f"SRS0={text}@us.example", f"SRS1=a=b={text}@us.example"):
         with pytest.raises(Invalid):
             SRS.reverse(address, NOW)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "SRS1=aaaaaaaa=hop...example==bbbbbbbb=XY=far.example=bob@relay.example",
+        "SRS1=aaaaaaaa=-==bbbbbbbb=XY=far.example=bob@relay.example",
+        "ann@a..example",
+        "ann@.example",
+    ],
+)
+def test_what_would_lead_back_to_no_host_is_not_rewritten(address: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        Srs(b"0123456789abcdef").forward(address, "next.example", 1_700_000_000_000_000)
+    assert caught.value.code == "srs_unfit"

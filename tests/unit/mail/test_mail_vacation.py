@@ -179,3 +179,10 @@ def test_the_setting_is_read_and_checked() -> None:
         assert caught.value.code == "invalid_vacation"
     with pytest.raises(Invalid):
         read_vacation(b"\xff")
+
+
+@pytest.mark.parametrize("raw", [b'{"t\xffxt":"x"}', b'{"text":"\xff"}', b"\xff", b""])
+def test_what_is_not_utf8_is_invalid(raw: bytes) -> None:
+    with pytest.raises(Invalid) as caught:
+        read_vacation(raw)
+    assert caught.value.code == "invalid_vacation"

@@ -98,8 +98,8 @@ async def test_a_dead_dns_is_temporary_for_all() -> None:
 async def test_a_slow_dns_is_given_up() -> None:
     sealed = seal.seal(signed(), signer(), b"mx.example; none", "none", AT) + signed()
     began = time.monotonic()
-    found = await ask(sealed, Lookup(ZONE, pause=30), deadline=0.1)
-    assert time.monotonic() - began < 2
+    found = await ask(sealed, Lookup(ZONE, pause=100), deadline=0.1)
+    assert time.monotonic() - began < 60
     assert (found.spf.result, found.helo.result, found.iprev, found.dmarc.result) == ("temperror",) * 4
     assert [(one.result, one.domain, one.selector) for one in found.dkim] == [
         ("temperror", "example.com", "rsa"), ("temperror", "example.com", "ed25519"),
@@ -120,7 +120,7 @@ async def test_what_is_known_by_the_deadline_counts() -> None:
 
 
 async def test_who_asks_may_go_away() -> None:
-    task = asyncio.create_task(ask(signed(), Lookup(ZONE, pause=30)))
+    task = asyncio.create_task(ask(signed(), Lookup(ZONE, pause=100)))
     await asyncio.sleep(0.05)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -151,9 +151,9 @@ async def test_a_large_message_takes_little_memory(kind: str, canon: dkim.Canon)
         del raw
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
             tracemalloc.start()
-            began = time.monotonic()
+            began = time.process_time()
             found = await ask(mapped)
-            took = time.monotonic() - began
+            took = time.process_time() - began
             peak = tracemalloc.get_traced_memory()[1]
             tracemalloc.stop()
     assert [one.result for one in found.dkim] == ["pass"]
@@ -173,9 +173,9 @@ async def test_a_large_header_takes_bounded_time(shape: str) -> None:
         raw = raw[: raw.index(b"\r\n\r\n") + 2]
         assert (await ask(raw)).dmarc.result == "pass"
         return
-    began = time.monotonic()
+    began = time.process_time()
     found = await ask(dkim.sign(raw, [signer()], AT) + raw)
-    assert time.monotonic() - began < 10
+    assert time.process_time() - began < 10
     assert [one.result for one in found.dkim] == ["pass"]
 
 
@@ -187,9 +187,9 @@ async def test_a_header_without_end_authenticates_nothing() -> None:
 
 async def test_hostile_from_fields_take_bounded_time() -> None:
     for value in (b'"\\' * 9000, b"(" * 16_000, b"(\\" * 9000, b"a@b," * 4000, b"<" * 16_000, b'"' * 15_999):
-        began = time.monotonic()
+        began = time.process_time()
         await ask(b"From: " + value + b"\r\n\r\n")
-        assert time.monotonic() - began < 2
+        assert time.process_time() - began < 2
 
 
 async def test_an_include_bomb_is_defused() -> None:

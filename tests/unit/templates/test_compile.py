@@ -255,9 +255,9 @@ def test_pieces_join_to_their_source(source: str) -> None:
 )
 def test_time_is_bounded_for_any_input(unit: str) -> None:
     source = unit * (200_000 // len(unit))
-    started = time.monotonic()
+    started = time.process_time()
     try:
         compile_version("s", STYLE + source, None)
     except Invalid as error:
         assert error.faults
-    assert time.monotonic() - started < 15
+    assert time.process_time() - started < 15

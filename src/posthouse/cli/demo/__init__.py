@@ -9,9 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
-import httpx
 import typer
-from rich.text import Text
 
 from posthouse.cli.output import Output
 
@@ -30,7 +28,10 @@ def command(
     The mails leave by the sending flow and come back in by the receiving one. Everything runs
     on a temporary directory and loopback, and is gone afterwards.
     """
-    from posthouse.cli.demo import run  # noqa: PLC0415 - late: no other command should pay for it
+    import httpx  # noqa: PLC0415 - late: no other command should pay for it
+    from rich.text import Text  # noqa: PLC0415
+
+    from posthouse.cli.demo import run  # noqa: PLC0415
     from posthouse.cli.demo.processes import Failed, Server  # noqa: PLC0415
 
     out = Output(as_json=json)

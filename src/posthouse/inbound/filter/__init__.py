@@ -4,31 +4,10 @@
    proved to have sent it (`facts`), where its links lead (`links`), names that pretend to be
    others (`names`), tricks of HTML (`markup`), what it carries (`files`), what fraud always
    says (`wording`).
-2. For a whole batch at once DNS lists of domains (`lists`), scanners (`scanner`) and the
+2. For a whole batch at once DNS lists of domains (`lists`), scanners (`scanner`, `hook`) and the
    accounts' correspondents are asked.
 3. `weigh` takes the table of `rules` over the facts: points and sentences, the same for all
    recipients; the table of `personal` adds what each of them allows, blocks and knows.
 
 Nothing here refuses or moves mail. The store stage reads `Verdict.junk` and `Verdict.virus`.
 """
-
-from posthouse.inbound.filter.judge import Correspondents, Filter
-from posthouse.inbound.filter.lists import DomainList, DomainLists
-from posthouse.inbound.filter.look import Classifier, Look, look
-from posthouse.inbound.filter.scanner import ClamdScanner, Finding, HttpScanner, Scanner
-from posthouse.inbound.filter.weigh import Judged
-
-__all__ = [
-    "ClamdScanner",
-    "Classifier",
-    "Correspondents",
-    "DomainList",
-    "DomainLists",
-    "Filter",
-    "Finding",
-    "HttpScanner",
-    "Judged",
-    "Look",
-    "Scanner",
-    "look",
-]

@@ -124,6 +124,8 @@ def _authority(authority: str) -> tuple[str, str] | None:
         authority = plain(authority)
     before, at, rest = authority.partition("#")[0].rpartition("@")
     host = unquote(rest) if "%" in rest else rest
+    if not host.isprintable():  # it would go into sentences and into DNS
+        host = "".join(filter(str.isprintable, host))
     if host.startswith("["):
         return "address", host[:60]
     host = host.partition(":")[0].strip(".,;:!?)('*_]")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
@@ -20,6 +21,8 @@ from posthouse.inbound.filter.facts import Facts
 from posthouse.inbound.filter.names import registrable
 from posthouse.inbound.model import Listing
 
+_ASKED = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)+")
+"""A name that the DNS can hold; links lead to others too, which nobody lists."""
 MOST_DOMAINS = 12
 """Of one message."""
 MOST_UNDER_WAY = 64
@@ -145,5 +148,5 @@ def domains(facts: Facts) -> list[str]:
     return [
         domain
         for domain in wanted
-        if "." in domain and len(domain) < 190 and domain not in facts.ours and domain not in skipped
+        if len(domain) < 190 and _ASKED.fullmatch(domain) and domain not in facts.ours and domain not in skipped
     ][:MOST_DOMAINS]

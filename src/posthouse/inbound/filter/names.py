@@ -13,8 +13,8 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 import idna
-from publicsuffixlist import PublicSuffixList
 
+from posthouse.domains.name import organizational
 from posthouse.inbound.filter.brands import BRANDS, OFFICIAL
 
 _LOOKS_LIKE: Final = {
@@ -27,7 +27,6 @@ _MIXED: Final = re.compile("[a-z][\u0370-\u052f]|[\u0370-\u052f][a-z]", re.IGNOR
 _HIDDEN: Final = re.compile("[\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
 _LETTER_HIDDEN: Final = re.compile("[A-Za-z\u0400-\u04ff][\u200b\u200c\u200d\u2060\ufeff]+[A-Za-z\u0400-\u04ff]")
 _WORD: Final = re.compile(r"[^\W_]+")
-_SUFFIXES: Final = PublicSuffixList()
 MAX_HOST = 255
 
 
@@ -45,7 +44,7 @@ def registrable(host: str) -> str:
     itself when it is a public suffix or an address."""
     if len(host) > MAX_HOST or not host.isascii():
         host = ascii_host(host)
-    return _SUFFIXES.privatesuffix(host) or host
+    return organizational(host)
 
 
 @lru_cache(maxsize=20_000)

@@ -43,7 +43,7 @@ def read_rules(raws: Sequence[bytes | msgspec.Raw]) -> tuple[Rule, ...]:
     for number, raw in enumerate(raws):
         try:
             rule = _decoder.decode(raw)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             faults.append(_fault(number, error))
             continue
         found = list(_faults(rule, f"/{number}"))

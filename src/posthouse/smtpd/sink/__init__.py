@@ -15,6 +15,6 @@ from posthouse.smtpd.sink.counts import Counts
 from posthouse.smtpd.sink.journal import Entry
 from posthouse.smtpd.sink.keep import Message
 from posthouse.smtpd.sink.listener import Sink
-from posthouse.smtpd.sink.options import EXTENSIONS, Options
+from posthouse.smtpd.sink.options import Options
 
-__all__ = ["EXTENSIONS", "Counts", "Entry", "Message", "Options", "Sink"]
+__all__ = ["Counts", "Entry", "Message", "Options", "Sink"]

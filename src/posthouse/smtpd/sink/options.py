@@ -6,10 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from posthouse.smtp.offer import Limits, Offer
-
-EXTENSIONS = ("pipelining", "eight_bit", "smtputf8", "chunking", "binarymime", "enhanced", "dsn", "size", "limits")
-"""Names of the extensions that can be turned off: fields of `smtp.offer.Offer`."""
+from posthouse.smtp.offer import EXTENSIONS, Limits, Offer
 
 KeepAs = Literal["eml", "mbox", "maildir"]
 

@@ -9,7 +9,6 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from posthouse import errors
 from posthouse.storage.blobs.base import Blobs
 from posthouse.storage.blobs.local import LocalBlobs
-from posthouse.storage.blobs.s3 import S3Blobs
 
 _OPTIONS = {"endpoint", "region"}
 
@@ -28,6 +27,9 @@ async def open_blobs(url: str, *, access_key: str = "", secret_key: str = "") ->
         options = dict(parse_qsl(parts.query))
         if unknown := options.keys() - _OPTIONS:
             raise _wrong(f"unknown option {', '.join(sorted(unknown))}")
+        # Only where it is used: its client is a library of some megabytes.
+        from posthouse.storage.blobs.s3 import S3Blobs  # noqa: PLC0415
+
         return S3Blobs(
             parts.netloc,
             prefix=unquote(parts.path).strip("/"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from posthouse.storage.records.address import SqliteAddress, parse
 from posthouse.storage.records.base import Records
-from posthouse.storage.records.postgres import PostgresRecords
 from posthouse.storage.records.sqlite import SqliteRecords
 
 
@@ -30,6 +29,9 @@ async def open_records(
     address = parse(url)
     if isinstance(address, SqliteAddress):
         return await SqliteRecords.open(address, exclusive=exclusive, read_only=read_only, busy_timeout=wait)
+    # Only where it is used, as its driver.
+    from posthouse.storage.records.postgres import PostgresRecords  # noqa: PLC0415
+
     return await PostgresRecords.open(
         address,
         read_only=read_only,

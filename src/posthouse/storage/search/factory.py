@@ -7,7 +7,6 @@ from pathlib import Path
 from posthouse.storage.records.address import SqliteAddress, parse
 from posthouse.storage.search.base import Search
 from posthouse.storage.search.fts5 import Fts5Search
-from posthouse.storage.search.postgres import PostgresSearch
 
 FILE = "search.db"
 
@@ -29,6 +28,9 @@ async def open_search(url: str, *, read_only: bool = False) -> Search:
     address = parse(url)
     if isinstance(address, SqliteAddress):
         return await Fts5Search.open(address.path, read_only=read_only)
+    # Only where it is used, as its driver.
+    from posthouse.storage.search.postgres import PostgresSearch  # noqa: PLC0415
+
     return await PostgresSearch.open(address, read_only=read_only)
 
 

@@ -10,9 +10,11 @@ import pytest
 
 from posthouse.directory.model import AccountSettings
 from posthouse.errors import Unavailable
-from posthouse.inbound.filter import Classifier, Filter, Finding, Scanner
 from posthouse.inbound.filter.facts import Facts
+from posthouse.inbound.filter.judge import Filter
+from posthouse.inbound.filter.look import Classifier
 from posthouse.inbound.filter.personal import PERSONAL, Pair
+from posthouse.inbound.filter.scanner import Finding, Scanner
 from posthouse.inbound.model import Arrival, Listing, Recipient, Verdict, Via
 from posthouse.mail.parse import text
 from posthouse.mail.parsed import Parsed, Part

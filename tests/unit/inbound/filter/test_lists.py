@@ -7,8 +7,8 @@ import ipaddress
 from dataclasses import dataclass
 
 from posthouse.errors import DnsUnavailable
-from posthouse.inbound.filter import DomainList, DomainLists, Filter
-from posthouse.inbound.filter.lists import MOST_DOMAINS, domains
+from posthouse.inbound.filter.judge import Filter
+from posthouse.inbound.filter.lists import MOST_DOMAINS, DomainList, DomainLists, domains
 from posthouse.inbound.model import Listing
 from posthouse.mail.parse import text
 from tests.unit.inbound.filter.mails import Mail
@@ -123,3 +123,11 @@ async def test_a_list_speaks_once_for_a_message() -> None:
     first, second = await room.judge([mail.pair(), heard.pair()], {})
     assert [one.rule for one in first.common.reasons].count("domain_list") == 1
     assert {one.rule for one in second.common.reasons} & {"domain_list", "address_list"} == {"address_list"}
+
+
+def test_what_is_no_name_is_not_asked_about() -> None:
+    mail = Mail(
+        text="http://a%00.evil%20one.test/",
+        html='<a href="http://\x00nul.test/">x</a><a href="http://sp%20ace.test">y</a>',
+    )
+    assert set(domains(mail.facts())) == {"nul.test", "partner.example"}

@@ -234,3 +234,10 @@ PIECES = st.sampled_from(
 @settings(max_examples=200, deadline=None)
 def test_mail_made_of_odd_pieces_is_judged(pieces: list[bytes]) -> None:
     judge_anything(b"".join(pieces))
+
+
+@pytest.mark.parametrize("octet", ["\x00", "%00", "&#1;", "\x7f", "%0a", "\u202e"])
+def test_a_host_holds_nothing_that_cannot_be_shown(octet: str) -> None:
+    found = links("", f'<p><a href="http://ev{octet}il.example/">https://bank.example</a>')
+    assert all(host.isprintable() for host in (*found.hosts, *found.addresses))
+    assert all(shown.isprintable() and target.isprintable() for shown, target in found.mismatched)
