@@ -154,7 +154,7 @@ def _maildir(folder: Path, look: Look, place: tuple[str, ...]) -> Store:
         for file in (folder / sub).iterdir()
         if not file.name.startswith(".") and file.is_file()
     ]
-    files.sort(key=lambda file: maildir.base_name(file.name))
+    files.sort(key=lambda file: maildir.in_order(file.name))
     custom = _custom(folder)
     # A flag that changes renames the file; what is before the flags stays.
     marks = {file: look.source("maildir", str(folder), maildir.base_name(file.name)) for file in files}

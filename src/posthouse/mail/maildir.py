@@ -15,6 +15,7 @@ FLAGS = {
     "T": "$deleted",
 }
 _INFO = re.compile(r"[:;!]2,([A-Za-z]*)$")
+_NUMBER = re.compile("([0-9]{1,100})")
 _SHIFTED = re.compile(r"&([A-Za-z0-9+,]*)-")
 _OUTSIDE = re.compile(r"[^\x20-\x25\x27-\x2d\x30-\x7e&]+|&")
 _CUSTOM = "abcdefghijklmnopqrstuvwxyz"
@@ -23,6 +24,12 @@ _CUSTOM = "abcdefghijklmnopqrstuvwxyz"
 def base_name(file: str) -> str:
     """A file's name without its flags: what stays the same while the message is there."""
     return _INFO.sub("", file)
+
+
+def in_order(file: str) -> list[str | int]:
+    """Sorts as the messages came: a name begins with the second, the microsecond and a count, and
+    not every program pads them with zeros."""
+    return [int(word) if at % 2 else word for at, word in enumerate(_NUMBER.split(base_name(file)))]
 
 
 def keywords(file: str, custom: Sequence[str] = ()) -> list[str]:

@@ -51,6 +51,22 @@ def test_flags_both_ways() -> None:
     assert maildir.base_name("1.x,S=3:2,FS") == maildir.base_name("1.x,S=3") == "1.x,S=3"
 
 
+def test_names_sort_as_the_messages_came() -> None:
+    came = [
+        "9.x",
+        "17.M9P1Q2.h:2,S",
+        "17.M10P1Q3.h",
+        "17.M10P1Q12.h:2,",
+        "17.M999999P1Q13.h",
+        "18.M1P1Q14.h",
+        "a",
+        "b2",
+        "b10",
+    ]
+    assert sorted(came[::-1], key=maildir.in_order) == came
+    assert maildir.in_order("1" * 250 + ":2,S")
+
+
 def test_the_standard_library_agrees(tmp_path: Path) -> None:
     box = mailbox.Maildir(tmp_path / "box")
     message = mailbox.MaildirMessage(b"Subject: x\n\nHi\n")
