@@ -63,7 +63,7 @@ def test_names_sort_as_the_messages_came() -> None:
         "b2",
         "b10",
     ]
-    assert sorted(came[::-1], key=maildir.in_order) == came
+    assert sorted(came[4:] + came[:4], key=maildir.in_order) == came
     assert maildir.in_order("1" * 250 + ":2,S")
 
 
