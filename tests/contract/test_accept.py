@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -400,6 +401,26 @@ async def test_who_speaks_before_the_greeting_is_remembered(post: Post) -> None:
     for n in range(2):
         _, replies = await post.send("ann@acme.test", session=session, message=MESSAGE + b"%d" % n)
         assert (await post.evidence(queued(replies))).flaws == ("early_talker",)
+
+
+async def test_the_durable_step_says_what_it_holds(post: Post) -> None:
+    """A gateway whose writes do not end is told from one to which nobody comes."""
+    go = asyncio.Event()
+    write = post.records.write
+
+    async def slow(*args: Any, **options: Any) -> Any:
+        await go.wait()
+        return await write(*args, **options)
+
+    post.open(records=SimpleNamespace(write=slow, read=post.records.read, capabilities=post.records.capabilities))
+    assert post.accept.progress() == {"accept": (0, 0)}
+    sent = asyncio.gather(post.send("ann@acme.test"), post.send("ben@acme.test"))
+    async with asyncio.timeout(30):
+        while post.accept.progress() != {"accept": (2, 0)}:
+            await asyncio.sleep(0.01)
+        go.set()
+        assert [replies[-1].code for _, replies in await sent] == [250, 250]
+    assert post.accept.progress() == {"accept": (0, 2)}
 
 
 async def test_dns_that_does_not_answer_is_no_evidence_and_holds_nothing_up(post: Post) -> None:

@@ -23,7 +23,7 @@ def test_a_process_without_the_api_is_watched_where_probes_say(tmp_path: Path) -
         town.run("init", "--data-dir", data)
         assert "0" in town.run("migrate", "--data-dir", data)
         port = free_port()
-        own = ("--data-dir", data, "--set", f"http.health_port={port}", "--set", "roles=schedule,store")
+        own = ("--data-dir", data, "--set", f"http.health_port={port}", "--set", "roles=schedule,store,mx")
         # Nothing runs yet.
         pid, out, _ = town.fork("ready", *own)
         assert town.wait(pid) == 1
@@ -41,6 +41,8 @@ def test_a_process_without_the_api_is_watched_where_probes_say(tmp_path: Path) -
         wait_until(ready, log.read_text())
         assert httpx.get(f"{url}/healthz").json()["status"] == "ok"
         assert json.loads(town.run("ready", *own, "--json"))["checks"]["records"] == "ok"
+        roles = {name: role["status"] for name, role in httpx.get(f"{url}/readyz").json()["roles"].items()}
+        assert roles == {"schedule": "idle", "store": "idle", "mx": "idle"}
         wait_until(lambda: "posthouse_queue_looked_at_seconds 1." in httpx.get(f"{url}/metrics").text, "a first look")
         # Of the API there is nothing, not even to say that a key is needed.
         assert httpx.get(f"{url}/v1/queue").status_code == 404

@@ -91,13 +91,15 @@ class Messages(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ClusterLane:
-    """What a process has in hand of a stage and lane; `progressed_at` (µs): when it finished one last, or held none."""
+    """What a process has in hand of a stage and lane; `progressed_at` (µs): when it finished one last, or held none.
+    `patience`: seconds without a finished one after which it is stuck."""
 
     stage: str
     lane: str
     held: int
     finished: int
     progressed_at: int
+    patience: float
 
 
 @dataclass(frozen=True, slots=True)

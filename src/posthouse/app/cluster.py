@@ -22,12 +22,9 @@ _MOST = 1000
 
 
 class Overview:
-    """:param patience: seconds without a finished job after which a lane that holds some is stuck."""
-
-    def __init__(self, records: Records, queue: Queue, *, patience: float) -> None:
+    def __init__(self, records: Records, queue: Queue) -> None:
         self._records = records
         self._queue = queue
-        self._patience = patience
 
     async def __call__(self) -> Cluster:
         """:raises StorageUnavailable:"""
@@ -82,14 +79,14 @@ class Overview:
             yield f"{named} was late by {one.late:.1f} s: its processor or its loop is held."
         for lane in one.lanes:
             since = moment - lane.progressed_at
-            if lane.held and since > self._patience * SECOND:
+            if lane.held and since > lane.patience * SECOND:
                 where = f"{lane.stage} ({lane.lane})"
                 yield f"{named} holds {_jobs(lane.held)} of {where} and finished none for {_seconds(since)}."
 
 
 def _process(one: Process, moment: int) -> ClusterProcess:
     lanes = tuple(
-        ClusterLane(stage, lane, state.held, state.finished, state.progressed_at)
+        ClusterLane(stage, lane, state.held, state.finished, state.progressed_at, state.patience)
         for stage, by_lane in one.state.stages.items()
         for lane, state in by_lane.items()
     )

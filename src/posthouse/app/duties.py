@@ -54,6 +54,10 @@ class Duties:
         """This process's name in the table of leases; '' where there is none."""
         return self._lease.holder if self._lease is not None else ""
 
+    def progress(self) -> dict[str, tuple[int, int]]:
+        """Of what one process does for all; none of it in hand where another holds the lease."""
+        return self._housekeeping.progress()
+
     async def run(self, *, schedule: bool) -> None:
         """Until `stop`.
 

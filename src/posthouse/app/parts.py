@@ -19,7 +19,7 @@ from posthouse.app.ahead import Accepting, accepting
 from posthouse.app.cluster import Overview
 from posthouse.app.duties import Duties, Round, guarded
 from posthouse.app.lag import Lag
-from posthouse.app.presence import Presence
+from posthouse.app.presence import Presence, Progress
 from posthouse.app.receiving import Ground, Receiving, receiving
 from posthouse.app.replica import lagging_records
 from posthouse.app.set_back import SetBack
@@ -180,14 +180,15 @@ async def opened(settings: Settings) -> AsyncGenerator[Parts, None]:
             lagging=storage.lagging,
         )
         received = await receiving(settings, ground, stack)
-        _watch(presence, settings, sending, received)
+        duties = _duties(settings, storage, sending, received)
+        _watch(presence, settings, sending, received, duties.progress)
         yield Parts(
             _services(settings, storage, features, sending, received, common, presence),
             presence,
             sending,
             received,
             Lag(storage.queue, storage.clock),
-            _duties(settings, storage, sending, received),
+            duties,
         )
 
 
@@ -349,9 +350,14 @@ def _srs(settings: Settings) -> Srs:
 
 _SLOWEST_DELIVERY = 1800.0
 """Seconds: a peer may take the time-outs of RFC 5321 §4.5.3.2 one after another."""
+_SLOWEST_ACCEPT = 120.0
+"""Seconds for the durable step of a received message; each has its time-outs below this."""
+_SLOWEST_ROUND = 1800.0
+"""Seconds for one of the rounds of a minute, such as forgetting what retention says."""
 
 
-def _watch(presence: Presence, settings: Settings, sending: Sending, received: Receiving) -> None:
+def _watch(presence: Presence, settings: Settings, sending: Sending, received: Receiving, rounds: Progress) -> None:
+    """:param rounds: of the housekeeping."""
     lease = settings.worker.lease
     watched = (
         ("send", sending.worker, max(lease, _SLOWEST_DELIVERY / 2), max(3 * lease, _SLOWEST_DELIVERY)),
@@ -359,10 +365,17 @@ def _watch(presence: Presence, settings: Settings, sending: Sending, received: R
         ("store", received.store, lease, 3 * lease),
         ("index", received.index, lease, 3 * lease),
     )
+    if (recorder := sending.accepting.recorder) is not None:
+        watched += (("send", recorder, lease, 3 * lease),)
     for role, worker, patience, hopeless in watched:
         named = next((one for one in ("render", "send") if one in settings.roles), "") if role == "send" else role
         if named in settings.roles:
             presence.watch(named, worker.stage, worker.progress, patience=patience, hopeless=hopeless)
+    if "mx" in settings.roles:
+        accept = received.accept.progress
+        presence.watch("mx", "accept", accept, patience=_SLOWEST_ACCEPT, hopeless=3 * _SLOWEST_ACCEPT)
+    if "schedule" in settings.roles:
+        presence.watch("schedule", "housekeeping", rounds, patience=_SLOWEST_ROUND, hopeless=3 * _SLOWEST_ROUND)
 
 
 def _services(
@@ -403,7 +416,7 @@ def _services(
         clock=clock,
         limiter=limiter(common, clock),
         health=presence.health,
-        cluster=Overview(records, storage.queue, patience=max(settings.worker.lease, _SLOWEST_DELIVERY / 2)),
+        cluster=Overview(records, storage.queue),
     )
 
 

@@ -41,11 +41,13 @@ Progress = Callable[[], Mapping[str, tuple[int, int]]]
 
 
 class LaneState(msgspec.Struct, frozen=True):
-    """`progressed_at` (µs): when it last finished a job or held none."""
+    """`progressed_at` (µs): when it last finished a job or held none. `patience`: seconds after which
+    one that holds some and finishes none is stuck."""
 
     held: int
     finished: int
     progressed_at: int
+    patience: float = 900.0
 
 
 class State(msgspec.Struct, frozen=True):
@@ -203,7 +205,7 @@ class Presence:
         stages: dict[str, dict[str, LaneState]] = {}
         for one in self._watched:
             stages[one.stage] = {
-                lane: LaneState(held, finished, wall - int((now - one.moved[lane]) * SECOND))
+                lane: LaneState(held, finished, wall - int((now - one.moved[lane]) * SECOND), one.patience)
                 for lane, (held, finished) in one.seen.items()
             }
         return State(stages, round(self.late(), 3))

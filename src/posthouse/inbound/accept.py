@@ -94,6 +94,10 @@ class Accept:
             asked.refusing,
         )
 
+    def progress(self) -> dict[str, tuple[int, int]]:
+        """Of the durable step."""
+        return self._durable.progress()
+
     def begin(self, peer: Peer) -> Session:
         """A connection's conversation (`smtpd.conversation.Conversation`)."""
         return Session(self._house, peer)

@@ -111,12 +111,26 @@ class Durable:
         self._lately = (0, 0)  # messages of the last two transactions
         self._enough: tuple[int, asyncio.Future[None]] | None = None
         self._writers: set[asyncio.Task[None]] = set()
+        self._held = 0
+        self._finished = 0
+
+    def progress(self) -> dict[str, tuple[int, int]]:
+        """Messages whose sender waits for the answer, and those answered since the start, whatever was said."""
+        return {"accept": (self._held, self._finished)}
 
     async def keep(self, entry: Entry, message: bytes | mmap) -> str:
         """The id under which the message is durable: the entry's, or that of its first coming.
 
         :raises StorageUnavailable: it may come again. Never raised for a part of it.
         """
+        self._held += 1
+        try:
+            return await self._keep(entry, message)
+        finally:
+            self._held -= 1
+            self._finished += 1
+
+    async def _keep(self, entry: Entry, message: bytes | mmap) -> str:
         content = await self._contents.put(message)
         try:
             return await self._join(entry, content, anew=False)

@@ -34,12 +34,22 @@ class Housekeeping:
         self._suppressions = suppressions
         self._clock = clock
         self._stopping = asyncio.Event()
+        self._under_way = 0
+        self._finished = 0
+
+    def progress(self) -> dict[str, tuple[int, int]]:
+        """Steps under way (0 or 1), and ended since the start."""
+        return {"rounds": (self._under_way, self._finished)}
 
     async def run(self) -> None:
         while not self._stopping.is_set():
-            await self.round()
-            for other in self._also:
-                await other()
+            for one in (self.round, *self._also):
+                self._under_way = 1
+                try:
+                    await one()
+                finally:
+                    self._under_way = 0
+                    self._finished += 1
             try:
                 async with asyncio.timeout(EVERY):
                     await self._stopping.wait()

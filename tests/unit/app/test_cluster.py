@@ -20,7 +20,7 @@ class House:
     def __init__(self, records: Records) -> None:
         self.records = records
         self.queue = RecordsQueue(records)
-        self.overview = Overview(records, self.queue, patience=60)
+        self.overview = Overview(records, self.queue)
 
     async def process(
         self,
@@ -34,7 +34,7 @@ class House:
         late: float = 0,
     ) -> None:
         at = now()
-        lane = LaneState(held, 5, at - int(since * SECOND))
+        lane = LaneState(held, 5, at - int(since * SECOND), 60)
         state = msgspec.json.encode(State({"store": {"transactional": lane}}, late)).decode()
 
         async def work(tx: Tx) -> None:
