@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # Apache Kafka, one KRaft node (broker and controller in one JVM), from Maven Central jars.
-#   KAFKA_PORT (a free one of the hundred from 59000 on; the controller listens 200 above)  KAFKA_VERSION (4.4.0)  KAFKA_HEAP (512m)
+#   KAFKA_PORT (a free one of the hundred from 59000 on; the controller listens 200 above, TLS with a
+#   login 400 above: user posthouse, password secret, its certificate: tls.crt)
+#   KAFKA_VERSION (4.4.0)  KAFKA_HEAP (512m)
 name=kafka
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
-pick_port() { use_port "${KAFKA_PORT:-}" 59000; controller_port=$((port + 200)); }
+pick_port() { use_port "${KAFKA_PORT:-}" 59000; controller_port=$((port + 200)); secure_port=$((port + 400)); }
 version=${KAFKA_VERSION:-4.4.0}
 
 install() {
@@ -16,13 +18,28 @@ install() {
     <dependency><groupId>org.apache.logging.log4j</groupId><artifactId>log4j-slf4j-impl</artifactId><version>2.25.5</version></dependency>"
 }
 
+# A certificate of its own for 127.0.0.1, and a file with it and its key as Kafka reads it.
+certify() {
+  [ -s "$home/tls.pem" ] && return 0
+  openssl req -x509 -newkey rsa:2048 -nodes -days 3650 -subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1 \
+    -keyout "$home/tls.key" -out "$home/tls.crt" 2>/dev/null || die "openssl could not make a certificate"
+  cat "$home/tls.key" "$home/tls.crt" >"$home/tls.pem"
+}
+
 configure() {
+  certify
   cat >"$home/server.properties" <<CONF
 process.roles=broker,controller
 node.id=1
 controller.quorum.bootstrap.servers=127.0.0.1:$controller_port
-listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$controller_port
-advertised.listeners=PLAINTEXT://127.0.0.1:$port
+listeners=PLAINTEXT://127.0.0.1:$port,SECURE://127.0.0.1:$secure_port,CONTROLLER://127.0.0.1:$controller_port
+advertised.listeners=PLAINTEXT://127.0.0.1:$port,SECURE://127.0.0.1:$secure_port
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURE:SASL_SSL
+listener.name.secure.sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-512
+listener.name.secure.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_posthouse="secret";
+listener.name.secure.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.secure.ssl.keystore.type=PEM
+listener.name.secure.ssl.keystore.location=$home/tls.pem
 controller.listener.names=CONTROLLER
 log.dirs=$home/data
 num.partitions=4
@@ -65,7 +82,8 @@ start() {
     # A cluster id is 16 random bytes in URL-safe base64 without padding.
     local id
     id=$(head -c 16 /dev/urandom | base64 | tr '+/' '-_' | tr -d '=')
-    jvm -Xmx128m kafka.tools.StorageTool format --standalone -t "$id" -c "$home/server.properties" >>"$logfile" 2>&1 \
+    jvm -Xmx128m kafka.tools.StorageTool format --standalone -t "$id" \
+      --add-scram 'SCRAM-SHA-512=[name=posthouse,password=secret]' -c "$home/server.properties" >>"$logfile" 2>&1 \
       || { tail "$logfile" >&2; die "could not format the log directory"; }
   fi
   : >"$logfile"

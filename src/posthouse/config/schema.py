@@ -121,8 +121,9 @@ class Queue(Section):
 
     url: Annotated[str, _schemes("records", "kafka")] = Field(
         default="records:",
-        description="`records:` (a table beside the ledger) or `kafka://HOST:PORT[,HOST:PORT…]`, with "
-        "`?partitions=12&replication=1&prefix=posthouse` for the topics that are made.",
+        description="`records:` (a table beside the ledger) or `kafka://[USER:PASSWORD@]HOST:PORT[,HOST:PORT…]`, with "
+        "`?partitions=12&replication=1&prefix=posthouse` for the topics that are made; `tls=true`, `ca=FILE`, "
+        "`sasl=SCRAM-SHA-512`.",
     )
 
 

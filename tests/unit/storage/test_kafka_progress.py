@@ -93,8 +93,40 @@ def test_topics_and_records_have_their_names() -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["kafka:", "kafka://a:1/x", "kafka://a?colour=red", "kafka://a?partitions=0", "kafka://a?replication=x", "x://a"],
+    [
+        "kafka:",
+        "kafka://a:1/x",
+        "kafka://a?colour=red",
+        "kafka://a?partitions=0",
+        "kafka://a?replication=x",
+        "x://a",
+        "kafka://a?tls=perhaps",
+        "kafka://a?ca=/x",
+        "kafka://a?sasl=PLAIN",
+        "kafka://user@a",
+        "kafka://:hidden@a",
+        "kafka://user:hidden@a?sasl=GSSAPI&tls=true",
+        "kafka://user:hidden@a?sasl=plain",
+    ],
 )
 def test_a_wrong_url_is_told(url: str) -> None:
-    with pytest.raises(Misconfigured):
+    with pytest.raises(Misconfigured) as raised:
         options(url)
+    assert "hidden" not in str(raised.value)
+
+
+def test_how_brokers_are_reached() -> None:
+    assert options("kafka://a:1").client() == {"bootstrap.servers": "a:1", "security.protocol": "PLAINTEXT"}
+    assert options("kafka://a:1?tls=true").client() == {"bootstrap.servers": "a:1", "security.protocol": "SSL"}
+    secure = options("kafka://mail:p%40ss%2F@a:1,b:2?tls=true&ca=/etc/ca.pem&partitions=3")
+    assert secure.client() == {
+        "bootstrap.servers": "a:1,b:2",
+        "security.protocol": "SASL_SSL",
+        "sasl.mechanism": "SCRAM-SHA-512",
+        "sasl.username": "mail",
+        "sasl.password": "p@ss/",
+        "ssl.ca.location": "/etc/ca.pem",
+    }
+    assert "p@ss" not in repr(secure)
+    inside = options("kafka://mail:x@a:1?sasl=scram-sha-256").client()
+    assert (inside["security.protocol"], inside["sasl.mechanism"]) == ("SASL_PLAINTEXT", "SCRAM-SHA-256")

@@ -11,7 +11,7 @@ from posthouse.storage.records.base import Records
 
 async def open_queue(url: str, records: Records, blobs: Blobs, *, clock: Clock) -> Queue:
     """
-    :param url: `records:`, or `kafka://HOST:PORT[,HOST:PORT…][?prefix=NAME&partitions=N&replication=N]`.
+    :param url: `records:`, or `kafka://…` (`kafka.wire.options`).
     :param blobs: for payloads that a topic should not carry.
     :raises Misconfigured: the URL is wrong.
     """

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import confluent_kafka
@@ -65,9 +65,10 @@ class _Batch:
 
 
 class Producer:
-    def __init__(self, servers: str) -> None:
+    def __init__(self, brokers: Mapping[str, str]) -> None:
+        """:param brokers: how to reach them."""
         self._settings: dict[str, Any] = {
-            "bootstrap.servers": servers,
+            **brokers,
             "enable.idempotence": True,
             "acks": "all",
             "linger.ms": 2,

@@ -50,7 +50,7 @@ class KafkaQueue:
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._parked = RecordsQueue(records, clock=clock)
         self._topics = Topics(options)
-        self._producer = Producer(options.servers)
+        self._producer = Producer(options.client())
         self.pump = Pump(records, self._parked, self.produce)
         self._sources: dict[str, Source] = {}
         self._opening = asyncio.Lock()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -32,7 +32,7 @@ Arrival = tuple[str, int, int, Record | None]
 class Reader:
     def __init__(
         self,
-        servers: str,
+        brokers: Mapping[str, str],
         group: str,
         topics: Sequence[str],
         *,
@@ -40,14 +40,14 @@ class Reader:
         assigned: Callable[[list[Name]], None],
         revoked: Callable[[list[Name]], None],
     ) -> None:
-        """The three are called in the loop that made this."""
+        """The three are called in the loop that made this. :param brokers: how to reach them."""
         self._loop = asyncio.get_running_loop()
         self._came, self._assigned, self._revoked = came, assigned, revoked
         self._orders: SimpleQueue[Callable[[Any], None]] = SimpleQueue()
         self._stopping = False
         self._topics = list(topics)
         self._settings: dict[str, Any] = {
-            "bootstrap.servers": servers,
+            **brokers,
             "group.id": group,
             "group.protocol": "consumer",  # KIP-848: cooperative, and no stop of the whole group
             # Of each topic everybody an equal part. "uniform" only counts partitions: it gives a

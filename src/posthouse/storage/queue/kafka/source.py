@@ -73,7 +73,7 @@ class Source:
         """Payloads on their way from the blobs."""
         self._closing = False
         self.reader = Reader(
-            options.servers,
+            options.client(),
             f"{options.prefix}.{stage}",
             list(topics),
             came=self._came,

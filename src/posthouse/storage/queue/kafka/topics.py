@@ -100,7 +100,7 @@ class Topics:
     def _client(self) -> Any:
         if self._admin is None:
             settings: dict[str, Any] = {
-                "bootstrap.servers": self._options.servers,
+                **self._options.client(),
                 "log_level": 0,
                 "error_cb": told("admin"),
             }
