@@ -55,7 +55,8 @@ class Options:
 
     def client(self) -> dict[str, str]:
         """How to reach the brokers, in librdkafka's words."""
-        said = {"bootstrap.servers": self.servers}
+        # A broker that is back is found within a second, not ten.
+        said = {"bootstrap.servers": self.servers, "reconnect.backoff.max.ms": "1000"}
         if self.login is not None:
             said |= {
                 "sasl.mechanism": self.login.mechanism,
