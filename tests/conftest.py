@@ -32,6 +32,7 @@ from typing import Any, TypeVar
 import asyncpg
 import httpx
 import pytest
+from xdist.scheduler.loadgroup import LoadGroupScheduling
 
 from posthouse.clock import SECOND
 from posthouse.storage.blobs.base import Blobs
@@ -60,6 +61,9 @@ SERVICES = {
     "redis": {"redis_server"},
     "opensearch": {"opensearch_server", "opensearch_url"},
 }
+
+
+TOGETHER = {"tests/crash/test_cluster.py"}
 
 
 @dataclass
@@ -144,6 +148,20 @@ class Shared:
 
 _shared: dict[str, Shared] = {}
 _NONE = SimpleNamespace(params={})
+
+
+class Together(LoadGroupScheduling):
+    """Tests one by one, but those of `TOGETHER` in one process: they share a cluster. (The mark
+    `xdist_group` is without effect under pytest 9.)"""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        return path if path in TOGETHER else nodeid
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Together | None:
+    return Together(config, log) if config.getvalue("dist") == "loadgroup" else None
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

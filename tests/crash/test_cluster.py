@@ -24,7 +24,7 @@ from tests.crash.load import Single
 from tests.product import wait_until
 from tests.receiving import DOMAIN, SMALL
 
-pytestmark = [pytest.mark.xdist_group("cluster"), pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope="module")
