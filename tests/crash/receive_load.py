@@ -114,7 +114,10 @@ class Peer:
         """
         try:
             async with asyncio.timeout(_PATIENCE):
-                reader, writer = self._streams = self._streams or await self._connect()
+                if self._streams is None:
+                    await self._connect()
+                assert self._streams is not None
+                reader, writer = self._streams
                 recipients = [f"RCPT TO:<{name}@{DOMAIN}>".encode() for name in letter.to]
                 chunked = self._random.random() < 0.2
                 end = [] if chunked else [b"DATA"]
@@ -136,12 +139,11 @@ class Peer:
             self._streams[1].close()
         self._streams = None
 
-    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self._port())
+    async def _connect(self) -> None:
+        reader, writer = self._streams = await asyncio.open_connection("127.0.0.1", self._port())
         await _reply(reader, b"220")
         writer.write(f"EHLO mx.{SENDER}\r\n".encode())
         await _reply(reader, b"250")
-        return reader, writer
 
     async def _chunks(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, raw: bytes) -> None:
         """All but the reply to the last."""

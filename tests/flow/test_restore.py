@@ -120,6 +120,9 @@ async def test_postgresql_s3_and_opensearch(
 ) -> None:
     prefix = f"p{tmp_path.name}-{postgres_url.rsplit('_', 1)[1]}"
     more = f"""
+[worker]
+lease = 5  # what was in hand at the copy is due again when its lease is over
+
 [records]
 url = "{postgres_url}"
 
