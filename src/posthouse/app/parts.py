@@ -15,7 +15,7 @@ from posthouse.accounts.service import Accounts
 from posthouse.accounts.streams import Streams
 from posthouse.api.ports import Services
 from posthouse.app import values
-from posthouse.app.ahead import Accepting, accepting
+from posthouse.app.ahead import Accepting, accepting, gather
 from posthouse.app.cluster import Overview
 from posthouse.app.duties import Duties, Round, guarded
 from posthouse.app.lag import Lag
@@ -295,6 +295,7 @@ def _sending(
         lease=settings.worker.lease,
         poll=_POLL,
         clock=clock,
+        gather=gather(settings),
     )
     recorder = Recorder(
         storage.records,
