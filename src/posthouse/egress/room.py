@@ -14,9 +14,10 @@ _OF_A_SLOW_ONE = 16
 those was rendered in vain."""
 _KNOWN_AFTER = 10 * SECOND
 """µs of sending after which the rate says when there will be room."""
-_LINE_LONGEST = 60 * SECOND
-"""µs for which a parcel without room is sent away at most: so long may a site that has become
-faster be given too little."""
+_LINE_LONGEST = (60 * SECOND, 60 * SECOND, 300 * SECOND)
+"""µs, by lane, for which a parcel without room is sent away at most: so long may a site that has
+become faster be given too little. Of bulk a million may wait for one slow site, and each that
+comes again in vain is work that mail for others waits for."""
 _BEST_HALVES = 60.0
 """Seconds in which the best rate seen counts half."""
 
@@ -57,8 +58,8 @@ class Room:
         if not self._sending_since or now - self._sending_since < _KNOWN_AFTER:
             return int(_SECONDS * SECOND * jitter)
         place = max(self._line[lane], now + int(_SECONDS / 2 * SECOND)) + int(SECOND / pace)
-        if place - now > _LINE_LONGEST:
-            return int(_LINE_LONGEST * jitter)
+        if place - now > _LINE_LONGEST[lane]:
+            return int(_LINE_LONGEST[lane] * jitter)
         self._line[lane] = place
         return place - now
 
