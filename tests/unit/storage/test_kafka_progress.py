@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -63,6 +65,22 @@ def test_a_lease_that_ended_comes_first_and_its_handle_is_void() -> None:
     window.hold(again, 200)
     assert window.held(handle) is None
     assert not window.take(9, 150)
+
+
+def test_what_is_done_leaves_memory_long_before_its_lease_ends() -> None:
+    window, whole = Window(), part()
+    payload = "x" * 10_000
+    tracemalloc.start()
+    for offset in range(5000):
+        window.add(Job("send", 2, "t", 0, f"job{offset}", payload=payload + str(offset)), Copy(whole, offset, 0))
+        (entry,) = window.take(1, 0)
+        window.hold(entry, 120_000_000)
+        window.hold(entry, 121_000_000)
+        window.drop(entry)
+    kept = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert kept < 10_000_000
+    assert not window.entries
 
 
 def test_of_a_partition_given_back_nothing_more_is_claimed() -> None:

@@ -8,7 +8,7 @@ import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Iterable
 from contextlib import suppress
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import NamedTuple
 
 from posthouse.storage.queue.base import Job
@@ -20,6 +20,8 @@ READY_AT_MOST = 4096
 """Jobs of a lane that wait in memory: above it, its partitions are paused."""
 READY_AGAIN = 1024
 """Below it they are resumed."""
+_ENDS_KEPT = 256
+"""Ends of leases beyond twice the jobs in memory."""
 
 
 class Part:
@@ -187,6 +189,10 @@ class Window:
     def _remember(self, entry: Entry) -> None:
         self._count += 1
         heappush(self._ends, (entry.lease, self._count, entry))
+        if len(self._ends) > 2 * len(self.entries) + _ENDS_KEPT:
+            # Most leases end long before their time: what was done under one must not stay as long.
+            self._ends = [end for end in self._ends if not end[2].gone and end[2].lease == end[0]]
+            heapify(self._ends)
 
     def drop(self, entry: Entry, *, queued: bool = False) -> None:
         """It is done, withdrawn or another's. `queued`: it was ready and not taken."""
