@@ -36,6 +36,8 @@ from posthouse.suppression.model import Suppression
 from posthouse.suppression.service import Suppressions
 
 _SPECS_KEPT = 2000
+_SPECS_OCTETS = 32 * 1024 * 1024
+"""Bounds of what is kept of submissions, in octets of their JSON."""
 _LOCATE_SECONDS = 3.0
 """A batch waits this long for DNS; a domain that takes longer waits by itself."""
 
@@ -49,11 +51,12 @@ class Specs:
 
     def __init__(self, blobs: Blobs) -> None:
         self._blobs = blobs
-        self._kept: OrderedDict[str, Spec] = OrderedDict()
+        self._kept: OrderedDict[str, tuple[Spec, int]] = OrderedDict()
+        self._octets = 0
 
     async def find(self, tx: Tx, wanted: set[str]) -> Found:
         """In a transaction: those at hand, and the rows of the others."""
-        kept = {name: spec for name in wanted if (spec := self._kept.get(name)) is not None}
+        kept = {name: held[0] for name in wanted if (held := self._kept.get(name)) is not None}
         missing = [name for name in wanted if name not in kept]
         rows = await ledger.specs(tx, missing) if missing else []
         return kept, [(row[0], row[1]) for row in rows]
@@ -62,15 +65,17 @@ class Specs:
         """After it, by id: a large one lies in a blob."""
         kept, rows = found
         fresh = {name: await self._decode(text.encode()) for name, text in rows}
-        self._kept.update(fresh)
-        while len(self._kept) > _SPECS_KEPT:
-            self._kept.popitem(last=False)
-        return kept | fresh
+        for name, (spec, octets) in fresh.items():
+            self._octets += octets - self._kept.pop(name, (spec, 0))[1]
+            self._kept[name] = spec, octets
+        while len(self._kept) > _SPECS_KEPT or self._octets > _SPECS_OCTETS:
+            self._octets -= self._kept.popitem(last=False)[1][1]
+        return kept | {name: spec for name, (spec, _) in fresh.items()}
 
-    async def _decode(self, data: bytes) -> Spec:
+    async def _decode(self, data: bytes) -> tuple[Spec, int]:
         if data.startswith(specs.ELSEWHERE_MARK):
             data = await self._blobs.get(specs.decode_elsewhere(data).blob)
-        return specs.decode(data)
+        return specs.decode(data), len(data)
 
 
 class Prepare:
