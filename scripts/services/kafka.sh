@@ -82,6 +82,7 @@ start() {
     # A cluster id is 16 random bytes in URL-safe base64 without padding.
     local id
     id=$(head -c 16 /dev/urandom | base64 | tr '+/' '-_' | tr -d '=')
+    id=${id/#-/A} # one that begins with a dash would be read as an option
     jvm -Xmx128m kafka.tools.StorageTool format --standalone -t "$id" \
       --add-scram 'SCRAM-SHA-512=[name=posthouse,password=secret]' -c "$home/server.properties" >>"$logfile" 2>&1 \
       || { tail "$logfile" >&2; die "could not format the log directory"; }

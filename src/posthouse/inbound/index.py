@@ -131,8 +131,7 @@ class Index:
     async def _finish(self, done: Sequence[Job], jobs: Sequence[Job]) -> None:
         async with self._leases:
             finished = {job.id for job in done}
-            # At the same moment for all who wait, so that the ends of two rebuilds meet.
-            again = (self._clock() // _LOOK_AGAIN + 2) * _LOOK_AGAIN
+            again = next_look(self._clock())
             if done:
                 await self._queue.done([self._current(job) for job in done])
             await self._queue.later([(self._current(job), again) for job in jobs if job.id not in finished])
@@ -160,6 +159,12 @@ class Index:
                     await asyncio.sleep(0)
                 docs.append(await _doc(row, contents.get(row[6])))
             await self._search.index(docs)
+
+
+def next_look(now: int) -> int:
+    """When the end of a rebuild looks again: the same moment for all who wait, whenever they came
+    to wait, so that the ends of two rebuilds meet."""
+    return (now // _LOOK_AGAIN + 1) * _LOOK_AGAIN
 
 
 def _in_parts(rows: Sequence[Row]) -> Iterator[list[Row]]:

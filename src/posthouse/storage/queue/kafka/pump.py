@@ -48,6 +48,7 @@ class Pump:
         self._wake = asyncio.Event()
         self._stopping = False
         self._task: asyncio.Task[None] | None = None
+        self._moving = asyncio.Lock()
 
     def start(self) -> None:
         if self._task is None:
@@ -86,16 +87,17 @@ class Pump:
                 self._hints |= hints if pause < _POLL else set()
 
     async def move(self, places: set[tuple[str, int]] | None = None) -> int:
-        """One round; how many were moved.
+        """One round, after one that is under way; how many were moved.
 
         :raises StorageUnavailable: they wait on.
         """
         moved = 0
-        for stage, lane in sorted(await self._records.read(_places) if places is None else places):
-            jobs = await self._parked.take_due(stage, lane, _AT_ONCE, lease=LEASE)
-            if jobs:
-                await self._send(jobs)
-                moved += len(jobs)
+        async with self._moving:
+            for stage, lane in sorted(await self._records.read(_places) if places is None else places):
+                jobs = await self._parked.take_due(stage, lane, _AT_ONCE, lease=LEASE)
+                if jobs:
+                    await self._send(jobs)
+                    moved += len(jobs)
         return moved
 
     async def _send(self, taken: list[tuple[Job, int]]) -> None:
