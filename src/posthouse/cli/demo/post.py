@@ -137,7 +137,7 @@ class Post:
             except httpx.TransportError:
                 self._over.wait(_AGAIN)
                 continue
-            if answer.status_code == 503:
+            if answer.status_code in {409, 503}:  # 409: a process that died had claimed the key; for some seconds
                 self._over.wait(_AGAIN)
                 continue
             return answer.raise_for_status().json()
