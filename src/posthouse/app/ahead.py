@@ -18,10 +18,14 @@ _POLL = 1.0
 _GATHER = 0.03
 
 
+def _is_ahead(settings: Settings) -> bool:
+    return settings.queue.url.startswith("kafka:")
+
+
 def gather(settings: Settings) -> float:
     """Seconds that jobs come together after a claim. On Kafka they come in ones and twos, and each
     batch costs several transactions and a produce, whatever its size; the first job waits for none."""
-    return _GATHER if settings.queue.url.startswith("kafka:") else 0.0
+    return _GATHER if _is_ahead(settings) else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +39,7 @@ class Accepting:
 
 def accepting(settings: Settings, records: Records, queue: Queue, render: Worker, clock: Clock) -> Accepting:
     """:param render: the worker of the stage that comes next."""
-    if not settings.queue.url.startswith("kafka:"):
+    if not _is_ahead(settings):
         return Accepting(Submit(records, queue, render.wake, clock))
 
     async def run(jobs: Sequence[Job]) -> None:

@@ -95,9 +95,9 @@ async def running(settings: Settings) -> AsyncGenerator[Running, None]:
 
 def _web(settings: Settings, parts: Parts) -> Web:
     """:raises Misconfigured: the port is taken."""
-    from posthouse.app.web import Web  # noqa: PLC0415 - as the probes
+    from posthouse.app import web  # noqa: PLC0415 - as the probes
 
-    return Web(settings, build_app(parts.services, values.options(settings)))
+    return web.api(settings, build_app(parts.services, values.options(settings)))
 
 
 def _quiet_collector() -> None:

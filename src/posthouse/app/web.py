@@ -1,4 +1,4 @@
-"""The API's listener: uvicorn, with our bounds and our signals."""
+"""What answers HTTP: uvicorn, with our bounds and our signals."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Generator
 from contextlib import contextmanager
+from typing import Any
 
 import uvicorn
 
@@ -17,14 +18,26 @@ from posthouse.errors import Misconfigured
 
 
 class Web:
-    """Its port is taken; it answers while `run` runs.
+    """Its port is taken; it answers while `run` runs."""
 
-    :raises Misconfigured: code `port_taken`.
-    """
-
-    def __init__(self, settings: Settings, application: Api) -> None:
-        self._sock = _listen(settings.http.host, settings.http.port, settings.http.backlog)
-        self._server, self.url = _server(settings, application, self._sock)
+    def __init__(self, sock: socket.socket, application: Api, **options: Any) -> None:
+        """:param options: further ones of `uvicorn.Config`."""
+        host, port = sock.getsockname()[:2]
+        shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104
+        self.url = f"http://{shown}:{port}"
+        self._sock = sock
+        self._server = _Server(
+            uvicorn.Config(
+                application,
+                loop="none",
+                ws="none",
+                access_log=False,
+                log_level="error",
+                server_header=False,
+                proxy_headers=False,
+                **options,
+            )
+        )
 
     async def run(self) -> None:
         await self._server.serve(sockets=[self._sock])
@@ -40,40 +53,32 @@ class Web:
 
 
 class _Server(uvicorn.Server):
-    """Signals are ours: they stop more than the API."""
+    """Signals are ours: they stop more than what answers HTTP."""
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
         yield
 
 
-def _listen(host: str, port: int, backlog: int) -> socket.socket:
-    try:
-        return socket.create_server(
-            (host, port), backlog=backlog, family=socket.AF_INET6 if ":" in host else socket.AF_INET
-        )
-    except OSError as error:
-        why = os.strerror(error.errno or 0).lower()
-        raise Misconfigured(
-            f"http.port: cannot listen on {host}:{port} ({why}); choose another with --port", code="port_taken"
-        ) from error
-
-
-def _server(settings: Settings, application: Api, sock: socket.socket) -> tuple[uvicorn.Server, str]:
-    host, port = sock.getsockname()[:2]
-    config = uvicorn.Config(
+def api(settings: Settings, application: Api) -> Web:
+    """:raises Misconfigured: code `port_taken`."""
+    http = settings.http
+    return Web(
+        listen(http.host, http.port, "http.port", "; choose another with --port", backlog=http.backlog),
         application,
-        loop="none",
         http=BoundedProtocol,
-        access_log=False,
-        log_level="error",
         timeout_graceful_shutdown=int(settings.worker.drain_timeout),
-        backlog=settings.http.backlog,
-        server_header=False,
-        proxy_headers=False,
-        ws="none",
+        backlog=http.backlog,
         timeout_keep_alive=75,
         limit_concurrency=10_000,
     )
-    shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104
-    return _Server(config), f"http://{shown}:{port}"
+
+
+def listen(host: str, port: int, setting: str, advice: str = "", *, backlog: int | None = None) -> socket.socket:
+    """:raises Misconfigured: code `port_taken`."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=backlog)
+    except OSError as error:
+        why = os.strerror(error.errno or 0).lower()
+        raise Misconfigured(f"{setting}: cannot listen on {host}:{port} ({why}){advice}", code="port_taken") from error
