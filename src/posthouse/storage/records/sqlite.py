@@ -157,6 +157,7 @@ class _Keeper(_Worker):
                 continue
             with contextlib.suppress(errors.StorageUnavailable):  # the next write will say so
                 engine.checkpoint()
+                engine.checkpoint()  # what came meanwhile: the writer, who waits for the rest, finds little
             self._writer.checkpoint_due = True
 
     def _ended(self) -> bool:
@@ -281,7 +282,7 @@ class SqliteRecords:
         readers: int = 3,
         busy_timeout: float = 5.0,
         statement_timeout: float = 30.0,
-        checkpoint_pages: int = 4000,
+        checkpoint_pages: int = 16000,
     ) -> SqliteRecords:
         """
         :param exclusive: hold `<path>.lock` until closed, as `serve` does.

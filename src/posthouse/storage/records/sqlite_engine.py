@@ -27,7 +27,7 @@ T = TypeVar("T")
 _AGGREGATE_FROM = 8
 """Rows from which one JSON text is cheaper than a step for each."""
 
-_BACKSTOP = 16
+_BACKSTOP = 4
 """A log so many times as long as it should be is moved by the commit that finds it so."""
 
 _ENGINE_TROUBLE = {
