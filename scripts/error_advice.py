@@ -40,6 +40,7 @@ ADVICE: dict[str, tuple[str] | tuple[str, str]] = {
         "Take `next` from the last page as it is, with the same filters; or begin again without.",
         "The cursor is not one of this list's",
     ),
+    "database_busy": ("Wait for the end of the command that uses it, then again.",),
     "database_in_use": ("Stop the other process, or use PostgreSQL.",),
     "database_unreachable": ("Check `records.url`, the file's owner, the server.",),
     "dns_unavailable": ("Wait; check `dns.servers` when it lasts. Mail waits by itself.",),

@@ -62,6 +62,7 @@ from posthouse.storage.bus.invalidation import Invalidation
 from posthouse.storage.contents import Contents
 from posthouse.storage.queue.base import Job, Lane, Queue
 from posthouse.storage.queue.factory import open_queue
+from posthouse.storage.records.address import COMMAND
 from posthouse.storage.records.base import Records, Tx
 from posthouse.storage.records.factory import open_records
 from posthouse.storage.records.lease import Lease
@@ -145,7 +146,7 @@ async def bootstrap(settings: Settings, *, tenant: str) -> str:
     refuse_left(settings.records.url)
     await migrate(settings.records.url)
     async with AsyncExitStack() as stack:
-        records = await open_records(settings.records.url, exclusive=True)
+        records = await open_records(settings.records.url, exclusive=COMMAND)
         stack.push_async_callback(records.close)
         await refuse_unfinished(records)
         accounts = Accounts(records, clocks.now, values.limits(settings))
@@ -156,10 +157,10 @@ async def bootstrap(settings: Settings, *, tenant: str) -> str:
 
 
 @asynccontextmanager
-async def opened(settings: Settings) -> AsyncGenerator[Parts, None]:
-    """Closed again in reverse order."""
+async def opened(settings: Settings, *, holder: str = COMMAND) -> AsyncGenerator[Parts, None]:
+    """Closed again in reverse order. `holder`: of a database for one process: `SERVER` or `COMMAND`."""
     async with AsyncExitStack() as stack:
-        storage = await _storage(settings, stack)
+        storage = await _storage(settings, stack, holder)
         presence = Presence(storage.records, storage.clock, roles=settings.roles, version=_version())
         common = await shared(settings, storage.records, presence, stack)
         features = _features(settings, storage.records, storage.clock, common.bus)
@@ -206,12 +207,12 @@ def _duties(settings: Settings, storage: Storage, sending: Sending, received: Re
     return Duties(storage.lease, housekeeping, sending.sites, [storage.set_back.round], storage.measure)
 
 
-async def _storage(settings: Settings, stack: AsyncExitStack) -> Storage:
+async def _storage(settings: Settings, stack: AsyncExitStack, holder: str) -> Storage:
     refuse_left(settings.records.url)
     await migrate(settings.records.url)
     records = await open_records(
         settings.records.url,
-        exclusive=True,
+        exclusive=holder,
         connections=settings.records.pool_size,
         statement_timeout=settings.records.statement_timeout,
     )

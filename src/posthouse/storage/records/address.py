@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 from posthouse import errors
+
+SERVER = "posthouse serve"
+COMMAND = "posthouse command"
+"""Who holds a database: the one stays, the other is soon done."""
+
+_COMMAND_TAKES = 10.0
+"""Seconds that one is waited for."""
+_PAUSE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,23 +39,46 @@ class SqliteAddress:
                 detail=str(error),
             ) from error
 
-    def lock(self) -> int:
+    def lock(self, holder: str, *, wait: float = _COMMAND_TAKES) -> int:
         """Take `<path>.lock`; the descriptor holds it, so it ends with the process, however
         that ends.
 
-        :raises Misconfigured: another process has it.
+        :param holder: who takes it, as others are told.
+        :param wait: seconds for which a command that has it is waited for.
+        :raises Misconfigured: a server has it (`database_in_use`), or a command for too long (`database_busy`).
         """
         lock = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
-            raise errors.Misconfigured(
-                f"another posthouse serve uses the database {self.path}; stop it first,"
-                " or use PostgreSQL for several processes",
-                code="database_in_use",
-            ) from None
+        until = time.monotonic() + wait
+        while not _taken(lock):
+            time.sleep(_PAUSE)  # whoever has just taken it has not yet said who that is
+            there = os.pread(lock, 64, 0).decode(errors="replace")
+            if there == SERVER or time.monotonic() > until:
+                if _taken(lock):
+                    break
+                os.close(lock)
+                raise _in_use(self.path, there)
+        os.pwrite(lock, holder.encode(), 0)
+        os.truncate(lock, len(holder))
         return lock
+
+
+def _taken(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _in_use(path: Path, holder: str) -> errors.Misconfigured:
+    if holder == SERVER:
+        return errors.Misconfigured(
+            f"another posthouse serve uses the database {path}; stop it first, or use PostgreSQL for several processes",
+            code="database_in_use",
+        )
+    return errors.Misconfigured(
+        f"a posthouse command is at work on the database {path}; try again when it has ended", code="database_busy"
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from posthouse.storage.records.sqlite import SqliteRecords
 async def open_records(
     url: str,
     *,
-    exclusive: bool = False,
+    exclusive: str = "",
     read_only: bool = False,
     connections: int = 10,
     wait: float = 5.0,
@@ -18,7 +18,7 @@ async def open_records(
 ) -> Records:
     """
     :param url: `sqlite:///relative/path`, `sqlite:////absolute/path`, `postgresql://…`.
-    :param exclusive: SQLite: refuse to open while another process has it so.
+    :param exclusive: SQLite: who opens it (`address.SERVER` or `COMMAND`), refused while another process has it so.
     :param read_only: writes raise StorageUnavailable.
     :param connections: PostgreSQL: at most so many.
     :param wait: seconds to wait for a lock (SQLite) or a connection (PostgreSQL).

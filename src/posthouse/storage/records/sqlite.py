@@ -277,7 +277,7 @@ class SqliteRecords:
         cls,
         address: SqliteAddress,
         *,
-        exclusive: bool = False,
+        exclusive: str = "",
         read_only: bool = False,
         readers: int = 3,
         busy_timeout: float = 5.0,
@@ -285,7 +285,7 @@ class SqliteRecords:
         checkpoint_pages: int = 16000,
     ) -> SqliteRecords:
         """
-        :param exclusive: hold `<path>.lock` until closed, as `serve` does.
+        :param exclusive: who holds `<path>.lock` until closed, `address.SERVER` or `COMMAND`; '': nobody.
         :param read_only: for commands beside a `serve`; writes raise StorageUnavailable.
         :param busy_timeout: seconds to wait for another process's transaction.
         :param statement_timeout: seconds after which a read or a group of writes is ended.
@@ -387,9 +387,9 @@ async def _touch(tx: Tx) -> None:
     await tx.run("PRAGMA user_version = 1")
 
 
-def _prepare(address: SqliteAddress, *, exclusive: bool, read_only: bool) -> int | None:
+def _prepare(address: SqliteAddress, *, exclusive: str, read_only: bool) -> int | None:
     """The file, and the lock when it is asked for."""
     if read_only:
         return None
     address.create()
-    return address.lock() if exclusive else None
+    return address.lock(exclusive) if exclusive else None
