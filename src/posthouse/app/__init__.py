@@ -1,8 +1,8 @@
 """The composition root: Settings → backends → services → roles.
 
 `running` is a server, `asgi` the API in this process without a server, `bootstrap` the first
-start on an empty data directory. `parts.py` is the only file that names a backend,
-`values.py` the only one that knows the settings.
+start on an empty data directory. `storage.py` opens the backends, `sending.py` and `receiving.py`
+wire the two flows over them, `parts.py` puts it together; `values.py` makes of settings what they ask for.
 """
 
 from posthouse.app.parts import bootstrap

@@ -1,9 +1,8 @@
-"""Everything a process is made of, opened and wired: the only file that names a backend."""
+"""Everything a process is made of, opened and wired."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError
@@ -12,111 +11,32 @@ from importlib.metadata import version as package_version
 from posthouse import clock as clocks
 from posthouse.accounts.model import ALL_SCOPES
 from posthouse.accounts.service import Accounts
-from posthouse.accounts.streams import Streams
 from posthouse.api.ports import Services
 from posthouse.app import values
-from posthouse.app.ahead import Accepting, accepting, gather
 from posthouse.app.cluster import Overview
-from posthouse.app.duties import Duties, Round, guarded
+from posthouse.app.duties import Duties, Round
 from posthouse.app.lag import Lag
 from posthouse.app.presence import Presence, Progress
 from posthouse.app.receiving import Ground, Receiving, receiving
-from posthouse.app.replica import lagging_records
-from posthouse.app.set_back import SetBack
+from posthouse.app.sending import Features, Sending, features_of, sending
 from posthouse.app.shared import connection_slots, dns_shelf, limiter, shared
-from posthouse.clock import DAY, Clock
+from posthouse.app.storage import Storage, open_storage, own_records
+from posthouse.clock import DAY
 from posthouse.config import Settings
 from posthouse.config.schema import Role
-from posthouse.domains.records import Sender
-from posthouse.domains.service import Domains
-from posthouse.egress.destinations import Destinations
-from posthouse.egress.opening import Opener
-from posthouse.egress.sites import Sites
-from posthouse.egress.slots import Slots
-from posthouse.events.handover import RELAY
-from posthouse.inbound.model import INDEX, STORE
 from posthouse.mail.srs import Srs
-from posthouse.moving import refuse_left, refuse_unfinished
-from posthouse.net.dns import Resolver
-from posthouse.outbound import Outbound, Render, Send
+from posthouse.outbound import Outbound
 from posthouse.outbound.compose import Compose
-from posthouse.outbound.flow import Flow
 from posthouse.outbound.housekeeping import Housekeeping
-from posthouse.outbound.prepare import Prepare, Specs
 from posthouse.outbound.reconcile import Reconcile
-from posthouse.outbound.relay import Relay
-from posthouse.outbound.report import Report
 from posthouse.outbound.retention import Retention
-from posthouse.outbound.settle import Outcome, Recorder
-from posthouse.outbound.submit import RENDER
-from posthouse.rendering.pool import RenderPool
-from posthouse.rendering.process import Setup
 from posthouse.seal import load_or_create
-from posthouse.storage.blob_uses import NotedBlobs
-from posthouse.storage.blobs.base import Blobs
-from posthouse.storage.blobs.cached import Memory, near
-from posthouse.storage.blobs.factory import open_blobs
-from posthouse.storage.bus.base import Bus
 from posthouse.storage.bus.factory import Shared
-from posthouse.storage.bus.invalidation import Invalidation
-from posthouse.storage.contents import Contents
-from posthouse.storage.queue.base import Job, Lane, Queue
-from posthouse.storage.queue.factory import open_queue
+from posthouse.storage.queue.base import Lane
 from posthouse.storage.records.address import COMMAND
-from posthouse.storage.records.base import Records, Tx
-from posthouse.storage.records.factory import open_records
-from posthouse.storage.records.lease import Lease
-from posthouse.storage.records.migrations.run import migrate
 from posthouse.storage.records.partitions import Partitions
-from posthouse.storage.records.server_clock import cluster_clock
-from posthouse.suppression.model import Entry, Reason
 from posthouse.suppression.service import Suppressions
-from posthouse.templates.service import Templates
 from posthouse.worker import Worker
-
-_BATCH = 256
-_POLL = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Storage:
-    records: Records
-    queue: Queue
-    blobs: Blobs
-    arrived: Blobs
-    contents: Contents
-    set_back: SetBack
-    clock: Clock
-    measure: Round | None
-    once: Records
-    """For what one process does for all: guarded by `lease`, where several could."""
-    lease: Lease | None
-    lagging: Records
-    """For lists: a replica, where there is one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Features:
-    accounts: Accounts
-    streams: Streams
-    templates: Templates
-    domains: Domains
-    suppressions: Suppressions
-
-
-@dataclass(frozen=True, slots=True)
-class Sending:
-    """The flow behind the API: what claims, renders, sends and records."""
-
-    worker: Worker
-    relay: Worker
-    sweep: Callable[[Records], Awaitable[int]]
-    recorder: Recorder
-    sites: Sites
-    pool: RenderPool
-    render: Render
-    specs: Specs
-    accepting: Accepting
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,12 +63,8 @@ async def bootstrap(settings: Settings, *, tenant: str) -> str:
     """Makes the master key file, the schema and the tenant of this name where missing;
     returns the secret of a fresh operator key (every scope)."""
     load_or_create(settings.secret_key_file)
-    refuse_left(settings.records.url)
-    await migrate(settings.records.url)
     async with AsyncExitStack() as stack:
-        records = await open_records(settings.records.url, exclusive=COMMAND)
-        stack.push_async_callback(records.close)
-        await refuse_unfinished(records)
+        records = await own_records(settings, stack, COMMAND)
         accounts = Accounts(records, clocks.now, values.limits(settings))
         found = [one for one in await accounts.list_tenants(limit=1000) if one.name == tenant]
         owner = found[0] if found else await accounts.create_tenant(tenant)
@@ -160,11 +76,11 @@ async def bootstrap(settings: Settings, *, tenant: str) -> str:
 async def opened(settings: Settings, *, holder: str = COMMAND) -> AsyncGenerator[Parts, None]:
     """Closed again in reverse order. `holder`: of a database for one process: `SERVER` or `COMMAND`."""
     async with AsyncExitStack() as stack:
-        storage = await _storage(settings, stack, holder)
+        storage = await open_storage(settings, stack, holder)
         presence = Presence(storage.records, storage.clock, roles=settings.roles, version=_version())
         common = await shared(settings, storage.records, presence, stack)
-        features = _features(settings, storage.records, storage.clock, common.bus)
-        sending = _sending(settings, storage, features, stack, connection_slots(common))
+        features = features_of(settings, storage.records, storage.clock, common.bus)
+        sends = sending(settings, storage, features, stack, connection_slots(common))
         ground = Ground(
             storage.records,
             storage.queue,
@@ -175,18 +91,18 @@ async def opened(settings: Settings, *, holder: str = COMMAND) -> AsyncGenerator
             _srs(settings),
             common.bus,
             dns_shelf(common),
-            wake_relay=lambda: sending.relay.wake(Lane.TRANSACTIONAL),
+            wake_relay=lambda: sends.relay.wake(Lane.TRANSACTIONAL),
             once=storage.once,
             lease=storage.lease,
             lagging=storage.lagging,
         )
         received = await receiving(settings, ground, stack)
-        duties = _duties(settings, storage, sending, received)
-        _watch(presence, settings, sending, received, duties.progress)
+        duties = _duties(settings, storage, sends, received)
+        _watch(presence, settings, sends, received, duties.progress)
         yield Parts(
-            _services(settings, storage, features, sending, received, common, presence),
+            _services(settings, storage, features, sends, received, common, presence),
             presence,
-            sending,
+            sends,
             received,
             Lag(storage.queue, storage.clock),
             duties,
@@ -205,143 +121,6 @@ def _duties(settings: Settings, storage: Storage, sending: Sending, received: Re
         rounds.append(Reconcile(once, storage.queue, sending.worker.wake, clock).round)
     housekeeping = Housekeeping(once, Suppressions(once, clock), clock, also=rounds)
     return Duties(storage.lease, housekeeping, sending.sites, [storage.set_back.round], storage.measure)
-
-
-async def _storage(settings: Settings, stack: AsyncExitStack, holder: str) -> Storage:
-    refuse_left(settings.records.url)
-    await migrate(settings.records.url)
-    records = await open_records(
-        settings.records.url,
-        exclusive=holder,
-        connections=settings.records.pool_size,
-        statement_timeout=settings.records.statement_timeout,
-    )
-    stack.push_async_callback(records.close)
-    await refuse_unfinished(records)
-    clock, measure = await cluster_clock(records)
-    lagging = await lagging_records(settings, records, stack)
-    memory = Memory(settings.blobs.cache)
-    blobs = NotedBlobs(records, near(await open_blobs(**values.blob_options(settings)), memory), clock)
-    stack.push_async_callback(blobs.close)
-    queue = await open_queue(settings.queue.url, records, blobs, clock=clock)
-    stack.push_async_callback(queue.close)
-    if records.capabilities.exclusive:
-        await queue.free_leases()
-    set_back = SetBack(queue, (STORE, INDEX, RELAY), clock, lease=settings.worker.lease)
-    await set_back.at_start()
-    # Apart from the attachments of the sending flow, which nobody counts: what arrived is collected.
-    arrived = await open_blobs(**values.blob_options(settings, "mail"))
-    copied = near(arrived, memory)  # what checks and mends looks at the store itself
-    stack.push_async_callback(copied.close)
-    contents = Contents(records, copied, small=settings.receive.small, clock=clock)
-    return Storage(records, queue, blobs, arrived, contents, set_back, clock, measure, *guarded(records), lagging)
-
-
-def _features(settings: Settings, records: Records, clock: Clock, bus: Bus) -> Features:
-    return Features(
-        Accounts(records, clock, values.limits(settings), Invalidation(bus, "accounts")),
-        Streams(records, clock, Invalidation(bus, "streams")),
-        Templates(records, clock, cache_bytes=settings.render.cache, elsewhere=Invalidation(bus, "templates")),
-        Domains(
-            records,
-            clock,
-            seal=load_or_create(settings.secret_key_file),
-            # A resolver of its own: a check forgets what is cached.
-            resolver=Resolver(values.servers(settings.dns.servers), lifetime=settings.dns.timeout),
-            sender=Sender(hostname=settings.hostname, spf=f"a:{settings.hostname}"),
-            require_verified=settings.send.require_verified_domain,
-            elsewhere=Invalidation(bus, "domains"),
-        ),
-        Suppressions(records, clock),
-    )
-
-
-def _destinations(settings: Settings, clock: Clock) -> Destinations:
-    resolver = Resolver(
-        values.servers(settings.dns.servers), lifetime=settings.dns.timeout, capacity=settings.dns.cache_entries
-    )
-    return Destinations(
-        values.routes(settings),
-        resolver,
-        hostname=settings.hostname,
-        private_addresses=settings.send.private_addresses,
-        clock=clock,
-    )
-
-
-def _sending(
-    settings: Settings, storage: Storage, features: Features, stack: AsyncExitStack, slots: Slots | None
-) -> Sending:
-    clock, retry, room = storage.clock, values.retry(settings), settings.send.max_in_flight
-    pool = RenderPool(Setup(values.blob_options(settings)), settings.render.processes or len(os.sched_getaffinity(0)))
-    stack.push_async_callback(pool.close)
-    destinations = _destinations(settings, clock)
-    sites = Sites(
-        open_connection=Opener(hostname=settings.hostname, connect_timeout=settings.send.connect_timeout),
-        addresses=destinations.addresses,
-        idle=settings.send.idle_seconds,
-        clock=clock,
-        slots=slots,
-    )
-
-    async def run(jobs: Sequence[Job]) -> None:
-        await flow(jobs)
-
-    worker = Worker(
-        RENDER,
-        storage.queue,
-        run,
-        room={Lane.CRITICAL: max(1, room // 4), Lane.TRANSACTIONAL: room, Lane.BULK: room},
-        batch=_BATCH,
-        lease=settings.worker.lease,
-        poll=_POLL,
-        clock=clock,
-        gather=gather(settings),
-    )
-    recorder = Recorder(
-        storage.records,
-        storage.queue,
-        _suppressor(features.suppressions),
-        current=worker.current,
-        release=worker.release,
-        leases=worker.leases,
-        relayed=lambda tx, ended, failed: relay.settled(tx, ended, failed),  # noqa: PLW0108 - made below  # noqa: PLW0108 - it is made below
-    )
-    relayer, relay = _relay(settings, storage, features, worker)
-    specs = Specs(storage.blobs)
-    render = Render(features.templates, features.domains, pool, storage.contents, clock)
-    prepare = Prepare(storage.records, specs, features.suppressions, destinations, sites, recorder, retry, clock)
-    flow = Flow(prepare, render, Send(recorder, retry, clock, lease_end=lambda job: worker.current(job).due_at))
-    accept = accepting(settings, storage.records, storage.queue, worker, clock)
-    return Sending(worker, relayer, relay.sweep, recorder, sites, pool, render, specs, accept)
-
-
-def _relay(settings: Settings, storage: Storage, features: Features, render: Worker) -> tuple[Worker, Relay]:
-    async def run(jobs: Sequence[Job]) -> None:
-        await relay(jobs)
-
-    worker = Worker(
-        RELAY,
-        storage.queue,
-        run,
-        room={Lane.TRANSACTIONAL: _BATCH},
-        batch=_BATCH,
-        lease=settings.worker.lease,
-        poll=_POLL,
-        clock=storage.clock,
-    )
-    relay = Relay(
-        storage.records,
-        storage.queue,
-        features.streams,
-        storage.contents,
-        wake=render.wake,
-        current=worker.current,
-        release=worker.release,
-        clock=storage.clock,
-        report=Report(storage.queue, storage.contents, host=settings.hostname, clock=storage.clock),
-    )
-    return worker, relay
 
 
 def _srs(settings: Settings) -> Srs:
@@ -427,19 +206,3 @@ def _version() -> str:
         return package_version("posthouse")
     except PackageNotFoundError:
         return "0"
-
-
-def _suppressor(suppressions: Suppressions) -> Callable[[Tx, Sequence[Outcome]], Awaitable[None]]:
-    """Addresses that do not exist, with the peer's words as evidence, in the outcome's transaction."""
-
-    async def suppress(tx: Tx, outcomes: Sequence[Outcome]) -> None:
-        by_tenant: dict[str, list[Entry]] = {}
-        for outcome in outcomes:
-            entry = Entry(
-                outcome.due.address, Reason.BOUNCE, source=f"smtp:{outcome.due.id}", evidence=outcome.suppress
-            )
-            by_tenant.setdefault(outcome.due.tenant_id, []).append(entry)
-        for tenant_id, entries in by_tenant.items():
-            await suppressions.add_in(tx, suppressions.rows_for(tenant_id, entries))
-
-    return suppress
