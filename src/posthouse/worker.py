@@ -45,10 +45,10 @@ class Worker:
         run: Run,
         *,
         room: Mapping[Lane, int],
-        batch: int,
         lease: float,
-        poll: float,
         clock: Clock,
+        batch: int = 256,
+        poll: float = 1.0,
         gather: float = 0.0,
     ) -> None:
         """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import resource
 import sqlite3
@@ -18,7 +19,7 @@ from typing import Any
 import pytest
 
 from posthouse import errors
-from posthouse.storage.records.address import COMMAND, SERVER, SqliteAddress
+from posthouse.storage.records.address import Holder, SqliteAddress
 from posthouse.storage.records.base import Row, Tx
 from posthouse.storage.records.factory import open_records
 from posthouse.storage.records.sqlite import SqliteRecords
@@ -101,24 +102,24 @@ async def test_a_work_may_await_only_its_transaction(sqlite_url: str) -> None:
 
 
 async def test_one_exclusive_owner_at_a_time(sqlite_url: str) -> None:
-    first = await opened(sqlite_url, exclusive=SERVER)
+    first = await opened(sqlite_url, exclusive=Holder.SERVER)
     assert first.capabilities.exclusive
     with pytest.raises(errors.Misconfigured, match="another posthouse serve") as raised:
-        await opened(sqlite_url, exclusive=SERVER)
+        await opened(sqlite_url, exclusive=Holder.SERVER)
     assert raised.value.code == "database_in_use"
     beside = await open_records(sqlite_url, read_only=True)
     assert not beside.capabilities.exclusive
     await beside.ready()
     await beside.close()
     await first.close()
-    second = await opened(sqlite_url, exclusive=SERVER)
+    second = await opened(sqlite_url, exclusive=Holder.SERVER)
     await second.close()
 
 
-@pytest.mark.parametrize("next_one", [SERVER, COMMAND])
-async def test_a_command_that_has_it_is_waited_for(sqlite_url: str, next_one: str) -> None:
+@pytest.mark.parametrize("next_one", list(Holder))
+async def test_a_command_that_has_it_is_waited_for(sqlite_url: str, next_one: Holder) -> None:
     """`posthouse serve & posthouse account add …`: each comes to its turn."""
-    command = await opened(sqlite_url, exclusive=COMMAND)
+    command = await opened(sqlite_url, exclusive=Holder.COMMAND)
     waiting = asyncio.create_task(opened(sqlite_url, exclusive=next_one))
     await asyncio.sleep(0.2)
     assert not waiting.done()
@@ -128,18 +129,26 @@ async def test_a_command_that_has_it_is_waited_for(sqlite_url: str, next_one: st
 
 async def test_a_command_that_takes_long_is_named(tmp_path: Path) -> None:
     address = SqliteAddress(tmp_path / "p.db")
-    held = address.lock(COMMAND)
+    held = address.lock(Holder.COMMAND)
     with pytest.raises(errors.Misconfigured, match="command is at work") as raised:
-        address.lock(SERVER, wait=0.1)
+        address.lock(Holder.SERVER, wait=0.1)
     assert raised.value.code == "database_busy"
     os.close(held)
-    os.close(address.lock(SERVER))  # which died: what it wrote is there still
-    os.close(address.lock(COMMAND))
+    os.close(address.lock(Holder.SERVER))  # which died: what it wrote is there still
+    os.close(address.lock(Holder.COMMAND))
+
+
+async def test_a_full_disk_keeps_nobody_from_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    os.close(SqliteAddress(tmp_path / "p.db").lock(Holder.SERVER))
 
 
 async def test_nobody_else_may_read_the_files(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'new' / 'p.db'}"
-    records = await opened(url, exclusive=SERVER)
+    records = await opened(url, exclusive=Holder.SERVER)
 
     async def work(tx: Tx) -> None:
         await tx.run("CREATE TABLE t (a int)")
@@ -329,7 +338,7 @@ async def test_too_many_waiting_writes_are_refused(sqlite_url: str, monkeypatch:
 async def test_what_a_killed_process_acknowledged_is_there(sqlite_url: str, lines: int) -> None:
     acknowledged = await asyncio.to_thread(processes.kill_after, processes.start("write", sqlite_url), lines)
     assert len(acknowledged) >= lines
-    records = await opened(sqlite_url, exclusive=SERVER)
+    records = await opened(sqlite_url, exclusive=Holder.SERVER)
 
     async def work(tx: Tx) -> tuple[list[Row], list[Row]]:
         days = "SELECT day FROM usage WHERE tenant_id = $1 ORDER BY day"

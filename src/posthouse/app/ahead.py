@@ -13,8 +13,7 @@ from posthouse.storage.queue.base import Job, Lane, Queue
 from posthouse.storage.records.base import Records
 from posthouse.worker import Worker
 
-_BATCH = 256
-_POLL = 1.0
+_ROOM = 256
 _GATHER = 0.03
 
 
@@ -49,10 +48,8 @@ def accepting(settings: Settings, records: Records, queue: Queue, render: Worker
         SUBMIT,
         queue,
         run,
-        room={Lane.CRITICAL: _BATCH, Lane.TRANSACTIONAL: 2 * _BATCH, Lane.BULK: _BATCH},
-        batch=_BATCH,
+        room={Lane.CRITICAL: _ROOM, Lane.TRANSACTIONAL: 2 * _ROOM, Lane.BULK: _ROOM},
         lease=settings.worker.lease,
-        poll=_POLL,
         clock=clock,
         gather=gather(settings),
     )

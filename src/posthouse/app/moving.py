@@ -24,7 +24,7 @@ from posthouse.moving import Ends, Move, Moved, Watch, mark_left
 from posthouse.seal import load
 from posthouse.storage.blobs.factory import open_blobs
 from posthouse.storage.queue.factory import open_queue
-from posthouse.storage.records.address import COMMAND, SqliteAddress, parse
+from posthouse.storage.records.address import Holder, SqliteAddress, parse
 from posthouse.storage.records.factory import open_records
 from posthouse.storage.records.migrations.run import migrate
 from posthouse.storage.search.factory import open_search, where
@@ -178,7 +178,7 @@ async def _at_rest(source: Settings, path: Path, wishes: Wishes, moving: Move, s
 
 def _try_lock(path: Path) -> int | None:
     try:
-        return SqliteAddress(path).lock(COMMAND, wait=0.0)
+        return SqliteAddress(path).lock(Holder.COMMAND, wait=0.0)
     except errors.Misconfigured:
         return None
 

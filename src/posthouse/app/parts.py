@@ -33,7 +33,7 @@ from posthouse.outbound.retention import Retention
 from posthouse.seal import load_or_create
 from posthouse.storage.bus.factory import Shared
 from posthouse.storage.queue.base import Lane
-from posthouse.storage.records.address import COMMAND
+from posthouse.storage.records.address import Holder
 from posthouse.storage.records.partitions import Partitions
 from posthouse.suppression.service import Suppressions
 from posthouse.worker import Worker
@@ -64,7 +64,7 @@ async def bootstrap(settings: Settings, *, tenant: str) -> str:
     returns the secret of a fresh operator key (every scope)."""
     load_or_create(settings.secret_key_file)
     async with AsyncExitStack() as stack:
-        records = await own_records(settings, stack, COMMAND)
+        records = await own_records(settings, stack, Holder.COMMAND)
         accounts = Accounts(records, clocks.now, values.limits(settings))
         found = [one for one in await accounts.list_tenants(limit=1000) if one.name == tenant]
         owner = found[0] if found else await accounts.create_tenant(tenant)
@@ -73,8 +73,8 @@ async def bootstrap(settings: Settings, *, tenant: str) -> str:
 
 
 @asynccontextmanager
-async def opened(settings: Settings, *, holder: str = COMMAND) -> AsyncGenerator[Parts, None]:
-    """Closed again in reverse order. `holder`: of a database for one process: `SERVER` or `COMMAND`."""
+async def opened(settings: Settings, *, holder: Holder = Holder.COMMAND) -> AsyncGenerator[Parts, None]:
+    """Closed again in reverse order. `holder`: of a database for one process."""
     async with AsyncExitStack() as stack:
         storage = await open_storage(settings, stack, holder)
         presence = Presence(storage.records, storage.clock, roles=settings.roles, version=_version())

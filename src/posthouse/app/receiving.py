@@ -70,7 +70,6 @@ _TEXT_LINE = 2**20
 _ROOM = 2048
 _BATCH = 256
 _INDEX_ROOM = 32
-_POLL = 1.0
 _GATHER = 0.1
 """Seconds for which messages gather while others are stored: groups cost less, and are soon enough."""
 
@@ -251,7 +250,6 @@ def _worker(
         room={Lane.TRANSACTIONAL: room, Lane.BULK: room},
         batch=batch,
         lease=settings.worker.lease,
-        poll=_POLL,
         clock=ground.clock,
         gather=gather,
     )

@@ -18,7 +18,7 @@ from posthouse.app.waiting import entered
 from posthouse.config import Settings
 from posthouse.errors import Misconfigured
 from posthouse.smtpd.gateway.gateway import Gateway
-from posthouse.storage.records.address import SERVER
+from posthouse.storage.records.address import Holder
 from posthouse.worker import Worker
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Running:
 async def running(settings: Settings) -> AsyncGenerator[Running, None]:
     """Starts `settings.roles`; leaving it finishes what is in flight and closes."""
     async with AsyncExitStack() as under, AsyncExitStack() as stack:
-        parts = await entered(under, lambda: opened(settings, holder=SERVER), wait=not settings.embedded)
+        parts = await entered(under, lambda: opened(settings, holder=Holder.SERVER), wait=not settings.embedded)
         roles = set(settings.roles)
         await stack.enter_async_context(parts.presence.running())
         if settings.http.health_port:

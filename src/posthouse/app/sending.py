@@ -41,8 +41,8 @@ from posthouse.suppression.service import Suppressions
 from posthouse.templates.service import Templates
 from posthouse.worker import Worker
 
-_BATCH = 256
-_POLL = 1.0
+_RELAYED = 256
+"""Received messages on their way to the sending flow, at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +112,7 @@ def sending(
         storage.queue,
         run,
         room={Lane.CRITICAL: max(1, room // 4), Lane.TRANSACTIONAL: room, Lane.BULK: room},
-        batch=_BATCH,
         lease=settings.worker.lease,
-        poll=_POLL,
         clock=clock,
         gather=gather(settings),
     )
@@ -144,10 +142,8 @@ def _relay(settings: Settings, storage: Storage, features: Features, render: Wor
         RELAY,
         storage.queue,
         run,
-        room={Lane.TRANSACTIONAL: _BATCH},
-        batch=_BATCH,
+        room={Lane.TRANSACTIONAL: _RELAYED},
         lease=settings.worker.lease,
-        poll=_POLL,
         clock=storage.clock,
     )
     relay = Relay(

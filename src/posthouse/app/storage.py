@@ -21,6 +21,7 @@ from posthouse.storage.blobs.factory import open_blobs
 from posthouse.storage.contents import Contents
 from posthouse.storage.queue.base import Queue
 from posthouse.storage.queue.factory import open_queue
+from posthouse.storage.records.address import Holder
 from posthouse.storage.records.base import Records
 from posthouse.storage.records.factory import open_records
 from posthouse.storage.records.lease import Lease
@@ -45,8 +46,8 @@ class Storage:
     """For lists: a replica, where there is one."""
 
 
-async def own_records(settings: Settings, stack: AsyncExitStack, holder: str) -> Records:
-    """With this release's schema. :param holder: of a database for one process: `SERVER` or `COMMAND`.
+async def own_records(settings: Settings, stack: AsyncExitStack, holder: Holder) -> Records:
+    """With this release's schema. :param holder: of a database for one process.
 
     :raises Misconfigured: another process has them, or they were moved away, or not yet here.
     """
@@ -63,7 +64,7 @@ async def own_records(settings: Settings, stack: AsyncExitStack, holder: str) ->
     return records
 
 
-async def open_storage(settings: Settings, stack: AsyncExitStack, holder: str) -> Storage:
+async def open_storage(settings: Settings, stack: AsyncExitStack, holder: Holder) -> Storage:
     """As `own_records`, and what goes with them."""
     records = await own_records(settings, stack, holder)
     clock, measure = await cluster_clock(records)

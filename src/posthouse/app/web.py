@@ -16,15 +16,18 @@ from posthouse.api.server import BoundedProtocol
 from posthouse.config import Settings
 from posthouse.errors import Misconfigured
 
+_REACHED = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+"""How to reach from here what listens everywhere."""
+
 
 class Web:
     """Its port is taken; it answers while `run` runs."""
 
     def __init__(self, sock: socket.socket, application: Api, **options: Any) -> None:
         """:param options: further ones of `uvicorn.Config`."""
-        host, port = sock.getsockname()[:2]
-        shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104
-        self.url = f"http://{shown}:{port}"
+        bound, port = sock.getsockname()[:2]
+        host = _REACHED.get(bound, str(bound))
+        self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         self._sock = sock
         self._server = _Server(
             uvicorn.Config(

@@ -15,6 +15,7 @@ import aiosmtplib
 import pytest
 from heard import House, gateway, until
 from tests.flow.scripted_server import certificate
+from tests.peers import need
 
 from posthouse.net.smtp import connect
 from posthouse.net.tls import TlsMode, TlsPolicy
@@ -96,7 +97,6 @@ async def test_our_own_client(tmp_path: Path) -> None:
     assert house.steps == ["connected", "hello", "hello", *["mail", "rcpt", "rcpt", "end"] * 3, "lost"]
 
 
-@pytest.mark.skipif(shutil.which("swaks") is None and not CI, reason="swaks is not installed (apt-get install swaks)")
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
@@ -110,6 +110,7 @@ async def test_our_own_client(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 async def test_swaks(tmp_path: Path, arguments: list[str], expected: bytes) -> None:
+    await asyncio.to_thread(need, "swaks")
     house = House(rcpt=lambda command: NO if command.forward_path.startswith("nobody") else None)
     listeners = (Listener("mx"), Listener("lmtp"), Listener("mx", proxies=LOOPBACK))
     async with gateway(house, tmp_path / "spool", *listeners) as running:

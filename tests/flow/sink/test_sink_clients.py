@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
 import smtplib
 import ssl
 import time
@@ -12,6 +10,7 @@ from email.message import EmailMessage
 
 import aiosmtplib
 import pytest
+from tests.peers import need
 
 from posthouse.smtpd.sink import Options, Sink
 
@@ -205,10 +204,6 @@ async def test_lmtp() -> None:
         assert sink.counts.accepted == 1
 
 
-@pytest.mark.skipif(
-    shutil.which("swaks") is None and os.environ.get("CI") != "true",
-    reason="swaks is not installed (apt-get install swaks)",
-)
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
@@ -220,6 +215,7 @@ async def test_lmtp() -> None:
     ],
 )
 async def test_swaks(arguments: list[str], expected: bytes) -> None:
+    await asyncio.to_thread(need, "swaks")
     async with Sink() as sink:
         process = await asyncio.create_subprocess_exec(
             "swaks",

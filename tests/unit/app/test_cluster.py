@@ -11,7 +11,7 @@ from posthouse.app.presence import LaneState, State
 from posthouse.clock import SECOND, now
 from posthouse.storage.queue.base import Job, Lane
 from posthouse.storage.queue.records import RecordsQueue
-from posthouse.storage.records.address import SERVER
+from posthouse.storage.records.address import Holder
 from posthouse.storage.records.base import Records, Tx
 from posthouse.storage.records.factory import open_records
 from posthouse.storage.records.migrations.run import migrate
@@ -70,7 +70,7 @@ class House:
 async def town(tmp_path):  # type: ignore[no-untyped-def]
     url = f"sqlite:///{tmp_path / 'posthouse.db'}"
     await migrate(url)
-    records = await open_records(url, exclusive=SERVER)
+    records = await open_records(url, exclusive=Holder.SERVER)
     try:
         yield House(records)
     finally:

@@ -5,19 +5,24 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 from posthouse import errors
 
-SERVER = "posthouse serve"
-COMMAND = "posthouse command"
-"""Who holds a database: the one stays, the other is soon done."""
-
 _COMMAND_TAKES = 10.0
-"""Seconds that one is waited for."""
+"""Seconds for which a command that has the database is waited for."""
 _PAUSE = 0.05
+
+
+class Holder(StrEnum):
+    """Who has a database to itself. A server stays; a command is soon done."""
+
+    SERVER = "posthouse serve"
+    COMMAND = "posthouse command"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +44,7 @@ class SqliteAddress:
                 detail=str(error),
             ) from error
 
-    def lock(self, holder: str, *, wait: float = _COMMAND_TAKES) -> int:
+    def lock(self, holder: Holder, *, wait: float = _COMMAND_TAKES) -> int:
         """Take `<path>.lock`; the descriptor holds it, so it ends with the process, however
         that ends.
 
@@ -48,17 +53,16 @@ class SqliteAddress:
         :raises Misconfigured: a server has it (`database_in_use`), or a command for too long (`database_busy`).
         """
         lock = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        until = time.monotonic() + wait
+        there, until = "", time.monotonic() + wait
         while not _taken(lock):
-            time.sleep(_PAUSE)  # whoever has just taken it has not yet said who that is
-            there = os.pread(lock, 64, 0).decode(errors="replace")
-            if there == SERVER or time.monotonic() > until:
-                if _taken(lock):
-                    break
+            if there == Holder.SERVER or time.monotonic() >= until:
                 os.close(lock)
                 raise _in_use(self.path, there)
-        os.pwrite(lock, holder.encode(), 0)
-        os.truncate(lock, len(holder))
+            time.sleep(_PAUSE)  # whoever has just taken it has not yet said who that is
+            there = os.pread(lock, 64, 0).decode(errors="replace")
+        with suppress(OSError):  # a disk that is full: whoever comes next waits in vain, and is refused all the same
+            os.pwrite(lock, holder.encode(), 0)
+            os.truncate(lock, len(holder))
         return lock
 
 
@@ -71,7 +75,7 @@ def _taken(lock: int) -> bool:
 
 
 def _in_use(path: Path, holder: str) -> errors.Misconfigured:
-    if holder == SERVER:
+    if holder == Holder.SERVER:
         return errors.Misconfigured(
             f"another posthouse serve uses the database {path}; stop it first, or use PostgreSQL for several processes",
             code="database_in_use",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from posthouse.storage.records.address import SqliteAddress, parse
+from posthouse.storage.records.address import Holder, SqliteAddress, parse
 from posthouse.storage.records.base import Records
 from posthouse.storage.records.sqlite import SqliteRecords
 
@@ -10,7 +10,7 @@ from posthouse.storage.records.sqlite import SqliteRecords
 async def open_records(
     url: str,
     *,
-    exclusive: str = "",
+    exclusive: Holder | None = None,
     read_only: bool = False,
     connections: int = 10,
     wait: float = 5.0,
@@ -18,7 +18,7 @@ async def open_records(
 ) -> Records:
     """
     :param url: `sqlite:///relative/path`, `sqlite:////absolute/path`, `postgresql://…`.
-    :param exclusive: SQLite: who opens it (`address.SERVER` or `COMMAND`), refused while another process has it so.
+    :param exclusive: SQLite: who opens it so; refused while another process has it.
     :param read_only: writes raise StorageUnavailable.
     :param connections: PostgreSQL: at most so many.
     :param wait: seconds to wait for a lock (SQLite) or a connection (PostgreSQL).

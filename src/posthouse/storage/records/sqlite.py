@@ -26,7 +26,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from posthouse import errors
-from posthouse.storage.records.address import SqliteAddress
+from posthouse.storage.records.address import Holder, SqliteAddress
 from posthouse.storage.records.base import Capabilities, Tx, Work
 from posthouse.storage.records.sqlite_engine import Engine, LogIndex, Setup, drive
 
@@ -277,7 +277,7 @@ class SqliteRecords:
         cls,
         address: SqliteAddress,
         *,
-        exclusive: str = "",
+        exclusive: Holder | None = None,
         read_only: bool = False,
         readers: int = 3,
         busy_timeout: float = 5.0,
@@ -285,7 +285,7 @@ class SqliteRecords:
         checkpoint_pages: int = 16000,
     ) -> SqliteRecords:
         """
-        :param exclusive: who holds `<path>.lock` until closed, `address.SERVER` or `COMMAND`; '': nobody.
+        :param exclusive: who holds `<path>.lock` until closed.
         :param read_only: for commands beside a `serve`; writes raise StorageUnavailable.
         :param busy_timeout: seconds to wait for another process's transaction.
         :param statement_timeout: seconds after which a read or a group of writes is ended.
@@ -387,9 +387,9 @@ async def _touch(tx: Tx) -> None:
     await tx.run("PRAGMA user_version = 1")
 
 
-def _prepare(address: SqliteAddress, *, exclusive: str, read_only: bool) -> int | None:
+def _prepare(address: SqliteAddress, *, exclusive: Holder | None, read_only: bool) -> int | None:
     """The file, and the lock when it is asked for."""
     if read_only:
         return None
     address.create()
-    return address.lock(exclusive) if exclusive else None
+    return address.lock(exclusive) if exclusive is not None else None
